@@ -1,0 +1,1 @@
+"""Where wanasync touches the world: the network, the disk, the journal."""

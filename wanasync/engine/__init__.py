@@ -1,0 +1,1 @@
+"""What waits and steers: the gate, the poller, the session and the batch."""

@@ -1,0 +1,346 @@
+"""The records that flow through wanasync: requests, tasks, videos, outcomes and figures.
+
+All are frozen and hold immutable fields only, so that they can be shared between coroutines, kept and pickled.
+Times are unix seconds, waits are seconds, sizes bytes, money is the provider's credits.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+from attrs import field, frozen
+
+from wanasync.errors import RequestValidationError, WanError
+from wanasync.rules import catalog
+
+__all__ = [
+    "BatchItem",
+    "BatchProgress",
+    "Credits",
+    "DownloadStatistics",
+    "GateStatistics",
+    "JSONObject",
+    "Limits",
+    "Outcome",
+    "OutcomeState",
+    "PollerStatistics",
+    "SavedVideo",
+    "Statistics",
+    "TaskFailure",
+    "TaskSnapshot",
+    "TaskStatus",
+    "VideoRequest",
+]
+
+
+class JSONObject(dict[str, Any]):
+    """An immutable JSON object, nested ones included; arrays become tuples. `json.dumps` writes it as it was."""
+
+    def __init__(self, content: Mapping[str, Any] | Iterable[tuple[str, Any]] = ()) -> None:
+        super().__init__({key: _frozen_json(value) for key, value in dict(content).items()})
+
+    def _refuse(self, *_: object, **__: object) -> NoReturn:
+        raise TypeError("a JSONObject can't be changed; make a new one")
+
+    __setitem__ = __delitem__ = update = setdefault = pop = popitem = clear = __ior__ = _refuse  # type: ignore[assignment]
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(json.dumps(self, sort_keys=True))
+
+    def __reduce__(self) -> tuple[type[JSONObject], tuple[dict[str, Any]]]:
+        return JSONObject, (dict(self),)
+
+
+def _frozen_json(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return JSONObject(value)
+    if isinstance(value, list | tuple):
+        return tuple(_frozen_json(item) for item in value)
+    return value
+
+
+def _json_object(value: Mapping[str, Any]) -> JSONObject:
+    if not isinstance(value, Mapping):
+        raise RequestValidationError("extra", value, "must be an object of further API fields")
+    try:
+        json.dumps(value)
+    except (TypeError, ValueError) as error:
+        raise RequestValidationError("extra", value, f"must be writable as JSON: {error}") from error
+    return JSONObject(value)
+
+
+def _as_tuple(value: Iterable[str]) -> tuple[str, ...]:
+    if isinstance(value, str):
+        raise RequestValidationError("image_urls", value, "must be a list of links, not one string")
+    return tuple(value)
+
+
+@frozen
+class VideoRequest:
+    """What is asked for: one video.
+
+    Each rule of the model's document is checked here, so a request that exists is one the provider accepts.
+    Fields left at None take the provider's default (see `wanasync.rules.catalog` for each model's fields and values).
+
+    `extra` holds further API fields; they are sent untouched and unchecked. Raises `RequestValidationError`.
+    """
+
+    prompt: str
+    quality: str | None = field(default=None, kw_only=True)
+    aspect_ratio: str | None = field(default=None, kw_only=True)
+    duration: int | None = field(default=None, kw_only=True)
+    prompt_extend: bool | None = field(default=None, kw_only=True)
+    model: str = field(default=catalog.DEFAULT_MODEL, kw_only=True)
+    image_urls: tuple[str, ...] = field(default=(), kw_only=True, converter=_as_tuple)
+    callback_url: str | None = field(default=None, kw_only=True)
+    extra: JSONObject = field(factory=JSONObject, kw_only=True, converter=_json_object)
+
+    def __attrs_post_init__(self) -> None:
+        catalog.check(self.model, self.fields(), self.extra)
+
+    def fields(self) -> dict[str, Any]:
+        """The typed fields that were given, as the API names them, without `model` and `extra`."""
+        given = {
+            "prompt": self.prompt,
+            "quality": self.quality,
+            "aspect_ratio": self.aspect_ratio,
+            "duration": self.duration,
+            "prompt_extend": self.prompt_extend,
+            "image_urls": self.image_urls or None,
+            "callback_url": self.callback_url,
+        }
+        return {name: value for name, value in given.items() if value is not None}
+
+
+class TaskStatus(enum.StrEnum):
+    """Where a task stands. The provider's set is open: what we don't know is UNKNOWN, and is polled on."""
+
+    PENDING = "pending"
+    PROCESSING = "processing"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    UNKNOWN = "unknown"
+
+    @property
+    def is_final(self) -> bool:
+        return self in _FINAL
+
+
+_FINAL = frozenset({TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCELLED})
+
+
+@frozen
+class TaskFailure:
+    """Why the provider could not make the video. `code` is an open set; `message` is cleaned server text."""
+
+    code: str | None = None
+    message: str = ""
+    type: str | None = None
+
+
+@frozen
+class TaskSnapshot:
+    """One look at a task.
+
+    `said_status` is the provider's own spelling. `progress` (0–100) may fall again. `links` are where the finished
+    video can be fetched, for 24 hours from generation. `task_seconds` is how long the task took, not the clip's
+    length. `created` is the provider's clock. `extra` holds the reply's fields that have no name here.
+    """
+
+    id: str
+    status: TaskStatus
+    progress: int | None = None
+    links: tuple[str, ...] = ()
+    failure: TaskFailure | None = None
+    model: str | None = None
+    created: float | None = None
+    estimated_time: float | None = None
+    task_seconds: float | None = None
+    credits_reserved: float | None = None
+    credits_used: float | None = None
+    said_status: str = ""
+    extra: JSONObject = field(factory=JSONObject, converter=JSONObject, repr=False)
+
+
+@frozen
+class SavedVideo:
+    """A finished video on disk: whole, checked and synced.
+
+    `bytes` is its size, `sha256` its hex digest, `resumed_from` how many bytes an earlier attempt had left.
+    """
+
+    path: Path
+    bytes: int
+    sha256: str
+    task_id: str
+    credits: float | None = None
+    resumed_from: int = 0
+
+
+class OutcomeState(enum.StrEnum):
+    """What became of an item."""
+
+    SAVED = "saved"
+    FAILED = "failed"
+    """The provider could not make it; not charged."""
+    REJECTED = "rejected"
+    """Refused at submission; not charged."""
+    UNKNOWN = "unknown"
+    """Sent, reply lost: may be billed."""
+    EXPIRED = "expired"
+    """Made and paid, but its link died before it was saved."""
+    NOT_STARTED = "not_started"
+    """Not submitted: budget, limit or stopped. Running again goes on with it."""
+    PENDING = "pending"
+    """Submitted, but not saved in this run: stopped, disk full, link unreachable. Running again goes on with it."""
+
+
+@frozen
+class Outcome:
+    """What became of one item of a batch. Exactly one is given for each item of the list.
+
+    `id` is the item's id in the list, or one made from its content. `index` counts the list's items from 0.
+    `error` says why there is no video. `resumed` is true where an earlier run had already settled the item.
+    """
+
+    id: str
+    index: int
+    request: VideoRequest
+    state: OutcomeState
+    task_id: str | None = None
+    video: SavedVideo | None = None
+    credits: float | None = None
+    error: WanError | None = None
+    resumed: bool = False
+
+    @property
+    def path(self) -> Path | None:
+        return self.video.path if self.video else None
+
+
+@frozen
+class BatchItem:
+    """One item of a batch, for those who name theirs.
+
+    `id` is the item's identity from run to run (without it, identity comes from the request's content); `file` is
+    where its video goes, relative to the batch's directory.
+    """
+
+    request: VideoRequest
+    id: str | None = None
+    file: str | None = None
+
+
+@frozen
+class BatchProgress:
+    """Where a batch stands.
+
+    `total` is None while the list is still being read. `planned` to `saving` count items under way, the rest are
+    outcomes; `resumed` tells how many of those an earlier run had settled. `stopped` says why submissions stopped.
+    """
+
+    total: int | None = None
+    planned: int = 0
+    submitting: int = 0
+    following: int = 0
+    saving: int = 0
+    saved: int = 0
+    failed: int = 0
+    rejected: int = 0
+    unknown: int = 0
+    expired: int = 0
+    pending: int = 0
+    not_started: int = 0
+    resumed: int = 0
+    credits_reserved: float = 0.0
+    credits_used: float = 0.0
+    eta_seconds: float | None = None
+    stopped: str | None = None
+
+
+@frozen
+class Limits:
+    """Known limits of the provider, for those who were told them; a limit left at None is found from replies.
+
+    `requests` submissions are let through in any `per` seconds; `concurrent` tasks may be unfinished at once.
+    """
+
+    requests: int | None = None
+    per: float = 60.0
+    concurrent: int | None = None
+
+
+@frozen
+class Credits:
+    """The account's balance. `used` is what the key or account has spent so far; None where not told."""
+
+    remaining: float | None
+    used: float | None = None
+    unlimited: bool = False
+
+
+@frozen
+class GateStatistics:
+    """The submission gate. Counts are of this process, for this base URL and key.
+
+    `state` is open, paused or probing; `paused_until` is the loop's clock; `why` is one sentence for a user;
+    `kind`, `requests`, `per`, `concurrent` and `rate` (per second) are what has been found out of the limit.
+    """
+
+    state: str = "open"
+    why: str = ""
+    paused_for: float = 0.0
+    waiting: int = 0
+    in_flight: int = 0
+    submitted: int = 0
+    accepted: int = 0
+    refused: int = 0
+    pauses: int = 0
+    kind: str = "unknown"
+    requests: int | None = None
+    per: float | None = None
+    rate: float | None = None
+    concurrent: int | None = None
+
+
+@frozen
+class PollerStatistics:
+    """The poller of one session. `expected_seconds` is the median duration learned so far."""
+
+    following: int = 0
+    polls: int = 0
+    polls_failed: int = 0
+    batch_polls: int = 0
+    finished: int = 0
+    paused_for: float = 0.0
+    expected_seconds: float | None = None
+
+
+@frozen
+class DownloadStatistics:
+    """The download queue of one session. `waiting` are finished videos not yet begun."""
+
+    waiting: int = 0
+    active: int = 0
+    saved: int = 0
+    failed: int = 0
+    bytes: int = 0
+    resumed_bytes: int = 0
+    links_renewed: int = 0
+
+
+@frozen
+class Statistics:
+    """A snapshot of one session's figures; `credits_*` are sums of what the provider's replies said."""
+
+    gate: GateStatistics = GateStatistics()
+    poller: PollerStatistics = PollerStatistics()
+    downloads: DownloadStatistics = DownloadStatistics()
+    credits_reserved: float = 0.0
+    credits_used: float = 0.0
+    unknown_submissions: int = 0
