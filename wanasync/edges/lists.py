@@ -1,0 +1,164 @@
+"""Opens lists: files, pipes and stdin, in UTF-8 or with a byte order mark in UTF-16 and UTF-32.
+
+A list is read twice, once to judge all of it before anything is paid for, once to work on it. What can't be read
+twice is copied to a temporary file on the way.
+"""
+
+from __future__ import annotations
+
+import codecs
+import io
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any, Self
+
+from wanasync.errors import ListError
+from wanasync.models import BatchItem, ListProblem
+from wanasync.rules.lists import FORMATS, Clashes, ListLine, read
+from wanasync.rules.listtext import MAX_LINE
+
+__all__ = ["RequestList"]
+
+_SUFFIXES = {
+    ".txt": "txt",
+    ".text": "txt",
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "json",
+}
+
+# UTF-32 first: its little-endian mark begins with that of UTF-16.
+_MARKS = (
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+
+
+class RequestList:
+    """A list of requests in a file, or on stdin for `-`, read lazily and as often as needed.
+
+    `format` is txt, csv, jsonl or json; None goes by the file's suffix (txt for stdin). `defaults` are request
+    fields for lines that leave them out. A context manager; iterate over it for `BatchItem`s, one pass at a time.
+    Opening raises `ListError` if the file can't be read.
+    """
+
+    def __init__(
+        self,
+        source: str | Path,
+        *,
+        format: str | None = None,  # noqa: A002 — the word a user looks for, on the command line too
+        defaults: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.name = "stdin" if str(source) == "-" else str(source)
+        self.format = format or _format_of(source)
+        if self.format not in FORMATS:
+            raise ListError(f"{self.format!r} is not a kind of list (there are {', '.join(FORMATS)})")
+        self._defaults = dict(defaults or {})
+        self._file = _open(source, self.name)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._file.close()
+
+    def check(self, *, shown: int = 20) -> int:
+        """Judge every line, and that no two share an id or file. Returns how many items there are.
+
+        Raises `ListError` with the first `shown` problems and their count; also for a list without any item.
+        """
+        items = bad = count = 0
+        problems: list[ListProblem] = []
+        clashes = Clashes()
+        for line in self._lines():
+            line = clashes.check(line)
+            items += line.item is not None
+            bad += line.item is None
+            count += len(line.problems)
+            problems.extend(line.problems[: shown - len(problems)])
+        if count:
+            lines = "1 line" if bad == 1 else f"{bad:,} lines"
+            raise ListError(f"{self.name}: {lines} can't be used", tuple(problems), count)
+        if not items:
+            raise ListError(f"{self.name}: the list is empty")
+        return items
+
+    def __iter__(self) -> Iterator[BatchItem]:
+        """Items in the list's order. Raises `ListError` at the first bad line; `check` finds them all beforehand."""
+        for line in self._lines():
+            if line.item is None:
+                raise ListError(f"{self.name}: {line.problems[0]}", line.problems, len(line.problems))
+            yield line.item
+
+    def _lines(self) -> Iterator[ListLine]:
+        self._file.seek(0)
+        encoding = _encoding(self._file.read(4))
+        self._file.seek(0)
+        # Half-read lines are the CSV reader's to put together, so it gets line ends as they are.
+        newline = "" if self.format == "csv" else None
+        text = io.TextIOWrapper(self._file, encoding, errors="surrogateescape", newline=newline)
+        try:
+            yield from read(_pieces(text), self.format, self._defaults)
+        except OSError as error:
+            raise ListError(f"{self.name}: can't be read: {error.strerror or error}") from error
+        finally:
+            if not self._file.closed:
+                text.detach()
+
+
+def _pieces(text: io.TextIOWrapper) -> Iterator[str]:
+    """Lines, the overlong ones in pieces: a file that is no text may be one line of gigabytes."""
+    while piece := text.readline(MAX_LINE):
+        yield piece
+
+
+def _encoding(start: bytes) -> str:
+    return next((encoding for mark, encoding in _MARKS if start.startswith(mark)), "utf-8")
+
+
+def _format_of(source: str | Path) -> str:
+    if str(source) == "-":
+        return "txt"
+    form = _SUFFIXES.get(Path(source).suffix.lower())
+    if form is None:
+        raise ListError(f"{source}: can't tell what kind of list this is; give its format: {', '.join(FORMATS)}")
+    return form
+
+
+def _open(source: str | Path, name: str) -> IO[bytes]:
+    try:
+        if str(source) == "-":
+            return _spooled(sys.stdin.buffer)
+        file = Path(source).open("rb")  # noqa: SIM115 — closed by the list
+        if file.seekable():
+            return file
+        with file:  # a named pipe, or the shell's <( … )
+            return _spooled(file)
+    except FileNotFoundError as error:
+        raise ListError(f"{name}: there is no such file") from error
+    except IsADirectoryError as error:
+        raise ListError(f"{name}: is a directory, not a list") from error
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ListError(f"{name}: can't be read: {reason}") from error
+
+
+def _spooled(stream: IO[bytes]) -> IO[bytes]:
+    copy = tempfile.TemporaryFile()  # noqa: SIM115 — closed by the list
+    try:
+        shutil.copyfileobj(stream, copy)
+    except BaseException:
+        copy.close()
+        raise
+    return copy
