@@ -1,0 +1,60 @@
+"""Making foreign text fit for a log, an error or a terminal."""
+
+from __future__ import annotations
+
+import re
+
+__all__ = ["clean_text"]
+
+# CSI, then OSC, DCS, SOS, PM and APC with whatever they carry, then two-character escapes; 7-bit and 8-bit forms.
+# A sequence that is never closed ends with the text, as a terminal would swallow it.
+_ESCAPES = re.compile(
+    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]?"
+    r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?"
+    r"|\x1b[ -/]*[0-~]?"
+)
+_BLANKS = re.compile(r"[\x00-\x20\x7f-\xa0\u2028\u2029]+")
+# Bidirectional controls, zero-width characters, tags and other invisible format characters; lone surrogates, which
+# no stream can encode.
+_INVISIBLE = re.compile(
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164"
+    "\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\ud800-\udfff\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+)
+
+_SECRETS = re.compile(
+    r"""
+    (?P<lead>
+        \b(?:bearer|basic)\s+
+      | \b(?:api[\s_-]?key|access[\s_-]?key|access[\s_-]?token|auth[\s_-]?token|token|secret|password|authorization
+            |signature|credential)s?
+        ["'`]?\s*[:=]\s*["'`]?(?:bearer\s+|basic\s+)?
+    )
+    [^\s"'`,;&<>(){}\[\]]{4,}
+  | \b(?:sk|pk|rk|ak|key)-[A-Za-z0-9_*.-]{6,}                        # keys that say so themselves, masked ones too
+  | \beyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)*                    # JSON web tokens
+  | (?<![A-Za-z0-9_])(?=[A-Za-z_]*[0-9])(?=[0-9_]*[A-Za-z])[A-Za-z0-9_]{24,}
+  | (?<![A-Za-z0-9_-])(?!task-)(?=[A-Za-z_-]*[0-9])[A-Za-z0-9_-]{40,}
+    """,
+    re.VERBOSE | re.IGNORECASE | re.ASCII,
+)
+
+_MARGIN = 256
+"""How far beyond the limit secrets are looked for, so that one that is cut by the limit is still known for one."""
+
+
+def clean_text(text: str, limit: int = 500) -> str:
+    """Foreign text as one line of at most `limit` visible characters.
+
+    Terminal escapes, control and bidirectional characters are taken out (first, so that they can't hide a key),
+    blanks are folded, and what looks like a key or token is replaced by `[removed]`. Task ids stay readable.
+    """
+    # What is cut off here is never shown; the factor leaves room for characters that are about to be dropped.
+    text = text[: limit * 8 + 4096]
+    text = _INVISIBLE.sub("", _ESCAPES.sub("", text))
+    text = _BLANKS.sub(" ", text).strip()[: limit + _MARGIN]
+    text = _SECRETS.sub(_removed, text)
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def _removed(match: re.Match[str]) -> str:
+    return f"{match['lead'] or ''}[removed]"
