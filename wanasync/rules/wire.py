@@ -119,7 +119,7 @@ def salvaged_snapshot(body: object) -> TaskSnapshot:
     For replies on which money hangs: losing a paid task's id over a malformed `progress` would be the worst trade.
     A status that can't be read becomes UNKNOWN. Raises `ResponseFormatError` where there is no usable id.
     """
-    kept = dict(body) if isinstance(body, dict) else body
+    kept = dict(_unwrapped(body)) if isinstance(body, dict) else body
     aside: dict[str, Any] = {}
     while True:
         try:
