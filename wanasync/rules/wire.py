@@ -8,10 +8,12 @@ Every shape of results that public clients were seen to accept is read, since ho
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, NoReturn
 
@@ -21,7 +23,7 @@ from cattrs.errors import ForbiddenExtraKeysError
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn
 
 from wanasync.errors import RequestValidationError, ResponseFormatError
-from wanasync.models import Credits, TaskFailure, TaskSnapshot, TaskStatus, VideoRequest
+from wanasync.models import Credits, JSONObject, TaskFailure, TaskSnapshot, TaskStatus, VideoRequest
 from wanasync.rules.text import clean_text
 
 __all__ = [
@@ -132,8 +134,15 @@ def salvaged_snapshot(body: object) -> TaskSnapshot:
             aside[name] = kept.pop(name, None)
             if name == "status":
                 kept["status"] = ""
-    readable = {name: value for name, value in aside.items() if value is not None and not _is_deep(value)}
-    return attrs.evolve(snapshot, extra={**snapshot.extra, **readable}) if readable else snapshot
+    return attrs.evolve(snapshot, extra={**snapshot.extra, **_readable(aside)}) if aside else snapshot
+
+
+def _readable(aside: Mapping[str, Any]) -> dict[str, Any]:
+    kept = {}
+    for name, value in aside.items():
+        with contextlib.suppress(_WrongTypeError):  # what is nested too deeply can't be kept
+            kept[name] = _frozen(value, name, _DEEPEST)
+    return {name: value for name, value in kept.items() if value is not None}
 
 
 def credits(body: object) -> Credits:  # noqa: A001 - the API's word
@@ -192,20 +201,32 @@ def _text(parent: Mapping[str, Any], name: str) -> str | None:
         return None
     if not isinstance(value, str):
         _wrong(f".{name}", "text", value)
-    return clean_text(value, 200)
+    return _clean_name(value[:_LONGEST_NAME])
+
+
+_LONGEST_NAME = 200
+
+
+@lru_cache(maxsize=256)
+def _clean_name(text: str) -> str:
+    """Names of models and the like: the same few in thousands of replies."""
+    return clean_text(text, _LONGEST_NAME)
+
+
+_NUMBERS = frozenset((int, float))
+"""bool, which is an int to Python, is not among them: `true` credits are none."""
 
 
 def _amount(parent: Mapping[str, Any], name: str, path: str = "") -> float | None:
-    """A finite number of at least 0: seconds, credits."""
+    """A number of at least 0: seconds, credits."""
     value = parent.get(name)
     if value is None:
         return None
-    # bool is an int to Python; `true` credits are none.
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if type(value) not in _NUMBERS:
         _wrong(f"{path}.{name}", "a number", value)
     if not 0 <= value <= _LARGEST:
         raise _WrongTypeError(f"{path}.{name}", "a number of at least 0 and of sane size expected")
-    return value
+    return float(value)
 
 
 _LARGEST = 2**53
@@ -253,18 +274,23 @@ def _structure_task(value: Any, _: type[TaskSnapshot]) -> TaskSnapshot:
         _links(body),
         _failure(body, status),
         _text(body, "model"),
-        _first(_amount(body, "created"), _amount(body, "created_at")),
+        _amount(body, "created" if "created" in body else "created_at"),
         _amount(info, "estimated_time", ".task_info"),
         _amount(body, "duration"),
         _amount(usage, "credits_reserved", ".usage"),
-        _first(
-            _amount(usage, "credits_used", ".usage"),
-            _amount(_object(usage, "cost", ".usage"), "credits", ".usage.cost"),
-            _amount(body, "credits_used"),
-        ),
+        _credits_used(body, usage),
         said_status,
-        _extra(body, usage, info),
+        _extra(body),
     )
+
+
+def _credits_used(body: Mapping[str, Any], usage: Mapping[str, Any]) -> float | None:
+    if "credits_used" in usage:
+        return _amount(usage, "credits_used", ".usage")
+    if "cost" in usage:
+        return _amount(_object(usage, "cost", ".usage"), "credits", ".usage.cost")
+    # Lists of tasks have it flat.
+    return _amount(body, "credits_used")
 
 
 def _unwrapped(body: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -297,7 +323,7 @@ def _progress(body: Mapping[str, Any]) -> int | None:
     value = body.get("progress")
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if type(value) not in _NUMBERS:
         _wrong(".progress", "a number", value)
     return int(min(max(value, 0), 100))
 
@@ -363,37 +389,48 @@ def _links_in(value: Any, levels: int) -> Iterator[str]:
 _NAMED = frozenset(
     ("id", "task_id", "status", "progress", "error", "model", "created", "created_at", "duration", "credits_used")
 )
-_NAMED_USAGE = frozenset(("credits_reserved", "credits_used"))
-_NAMED_INFO = frozenset(("estimated_time",))
+_NAMED_INSIDE = {"usage": frozenset(("credits_reserved", "credits_used")), "task_info": frozenset(("estimated_time",))}
 _DEEPEST = 24
 
 
-def _extra(body: Mapping[str, Any], usage: Mapping[str, Any], info: Mapping[str, Any]) -> dict[str, Any]:
+def _extra(body: Mapping[str, Any]) -> JSONObject:
     """What the reply says beyond the snapshot's own fields, where it said it."""
-    extra = {name: value for name, value in body.items() if name not in _NAMED}
-    _leave_rest(extra, "usage", usage, _NAMED_USAGE)
-    _leave_rest(extra, "task_info", info, _NAMED_INFO)
-    if all(isinstance(link, str) for link in extra.get("results") or ()):
-        extra.pop("results", None)
-    for name, value in extra.items():
-        if isinstance(value, dict | list) and _is_deep(value):
-            raise _WrongTypeError(f".{name}", "is nested too deeply")
-    return extra
+    extra = {}
+    for name, value in body.items():
+        if name in _NAMED:
+            continue
+        if isinstance(value, dict | list):
+            value = _rest(name, value)
+            if value is None:
+                continue
+        extra[name] = value
+    return JSONObject(extra)
 
 
-def _leave_rest(extra: dict[str, Any], name: str, part: Mapping[str, Any], named: frozenset[str]) -> None:
-    rest = {key: value for key, value in part.items() if key not in named}
-    if rest:
-        extra[name] = rest
-    else:
-        extra.pop(name, None)
+def _rest(name: str, value: dict[str, Any] | list[Any]) -> Any:
+    """What of a nested field is not in the snapshot yet; None for nothing."""
+    if name in _NAMED_INSIDE and isinstance(value, dict):
+        named = _NAMED_INSIDE[name]
+        rest = {key: inner for key, inner in value.items() if key not in named}
+        return _frozen(rest, name, _DEEPEST) if rest else None
+    # Links that are plain text are all in the snapshot; objects say more than their link.
+    if name == "results" and all(isinstance(link, str) for link in value):
+        return None
+    return _frozen(value, name, _DEEPEST)
 
 
-def _is_deep(value: Any, levels: int = _DEEPEST) -> bool:
-    if not isinstance(value, dict | list):
-        return False
-    items = value.values() if isinstance(value, dict) else value
-    return levels == 0 or any(_is_deep(item, levels - 1) for item in items)
+def _frozen(value: Any, name: str, levels: int) -> Any:
+    """`value` with nothing left in it that could change; refused where it is nested beyond what later code can walk."""
+    if type(value) in _SCALARS:
+        return value
+    if levels == 0:
+        raise _WrongTypeError(f".{name}", "is nested too deeply")
+    if isinstance(value, list):
+        return tuple([_frozen(item, name, levels - 1) for item in value])
+    return JSONObject({key: _frozen(item, name, levels - 1) for key, item in value.items()})
+
+
+_SCALARS = frozenset((str, int, float, bool, type(None)))
 
 
 # Credits
