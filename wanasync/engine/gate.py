@@ -1,0 +1,367 @@
+"""The gate that admits submissions: one per provider and key in the process, whatever the number of sessions.
+
+Who may go when is the pacer's decision (`wanasync.rules.pacing`); here callers wait for it. State is under one lock,
+since several loops, in threads of their own, may share a gate. A waiter lives on its own loop, and each loop with
+waiters has one timer, not one per waiter.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import hashlib
+import math
+import random
+import threading
+import time
+import weakref
+from collections import OrderedDict, deque
+from typing import ClassVar
+
+from attrs import define, evolve, field
+
+from wanasync.models import GateStatistics, Limits
+from wanasync.rules.pacing import Pacer, PaceRecord
+
+__all__ = ["Gate", "Ticket"]
+
+BATCH_SHARE = 4
+"""Of so many admissions one is a batch's when both kinds wait, so that interactive calls can't starve a batch."""
+GATES_KEPT = 16
+"""Gates stay known without a session, so that a program that opens one session per video needn't learn anew."""
+
+
+class _Settled(enum.Enum):
+    """What became of a ticket."""
+
+    NO = "not settled"
+    ACCEPTED = "accepted"
+    THROTTLED = "throttled"
+    REFUSED = "refused"
+    NEVER_SENT = "never sent"
+    UNKNOWN = "unknown"
+
+
+@define(eq=False)
+class Ticket:
+    """Leave to send one submission. Is settled exactly once through the gate.
+
+    As a context manager it settles itself as unknown when left unsettled: by an error between sending and reading
+    the reply, say. A ticket lost altogether stops counting as on the wire after ten minutes.
+    """
+
+    gate: Gate = field(repr=False)
+    number: int
+    _settled: _Settled = field(default=_Settled.NO, alias="settled")
+
+    @property
+    def is_settled(self) -> bool:
+        return self._settled is not _Settled.NO
+
+    def release(self) -> None:
+        """Settle as unknown unless settled already."""
+        if not self.is_settled:
+            self.gate.unknown(self)
+
+    def __enter__(self) -> Ticket:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def _settle(self, outcome: _Settled) -> None:
+        if self.is_settled:
+            raise RuntimeError(f"ticket {self.number} is settled twice: {self._settled.value}, then {outcome.value}")
+        self._settled = outcome
+
+
+@define(eq=False)
+class _Waiter:
+    """One caller waiting on its loop. `ticket` is set under the gate's lock; the future only wakes it up."""
+
+    line: _Line
+    interactive: bool
+    woken: asyncio.Future[None]
+    ticket: Ticket | None = None
+
+    def wake(self) -> None:
+        if not self.woken.done():
+            self.woken.set_result(None)
+
+
+@define(eq=False)
+class _Line:
+    """The waiters' loop: how many wait there, its one timer, and its clock's offset to the gate's time."""
+
+    loop: asyncio.AbstractEventLoop
+    offset: float
+    waiting: int = 0
+    timer: asyncio.TimerHandle | None = None
+
+    def now(self) -> float:
+        return self.loop.time() + self.offset
+
+    def arm(self, gate: Gate, at: float) -> None:
+        """On the line's own loop only."""
+        if self.timer is not None:
+            self.timer.cancel()
+        self.timer = self.loop.call_at(at - self.offset, gate._pump) if at < math.inf and self.waiting else None
+
+
+class Gate:
+    """Admits submissions at the pace the provider was found to take. `Gate.shared` gives the one for a key.
+
+    Each `admit` gives a `Ticket` that is settled with exactly one of `accepted`, `throttled`, `refused`,
+    `never_sent` and `unknown`; settling twice raises RuntimeError. All but `admit` may be called from any thread
+    that runs a loop.
+    """
+
+    _shared: ClassVar[weakref.WeakValueDictionary[tuple[str, str], Gate]] = weakref.WeakValueDictionary()
+    _kept: ClassVar[deque[Gate]] = deque(maxlen=GATES_KEPT)
+    _shared_lock: ClassVar[threading.Lock] = threading.Lock()
+
+    @classmethod
+    def shared(cls, base_url: str, api_key: str, *, limits: Limits | None = None) -> Gate:
+        """The process's gate for this provider and key; made at first. `limits`, where given, replace earlier ones."""
+        # The key's hash, so that no table or dump of this process spells the key out.
+        name = (base_url.rstrip("/"), hashlib.sha256(api_key.encode()).hexdigest())
+        with cls._shared_lock:
+            gate = cls._shared.get(name)
+            if gate is None:
+                gate = cls._shared[name] = cls()
+            if gate in cls._kept:
+                cls._kept.remove(gate)
+            cls._kept.append(gate)
+        if limits is not None:
+            gate.limit(limits)
+        return gate
+
+    def __init__(self, *, limits: Limits | None = None, rng: random.Random | None = None) -> None:
+        self._lock = threading.Lock()
+        self._pacer = Pacer(rng=rng or random.Random(), limits=limits)  # noqa: S311 - spreads waits, guards nothing
+        self._interactive: OrderedDict[_Waiter, None] = OrderedDict()
+        self._batch: OrderedDict[_Waiter, None] = OrderedDict()
+        self._interactive_in_a_row = 0
+        self._lines: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Line] = weakref.WeakKeyDictionary()
+        self._holds: dict[str, None] = {}
+        self._latest = -math.inf
+
+    # ---- admission
+
+    async def admit(self, *, interactive: bool = False, again: bool = False) -> Ticket:
+        """Wait until a submission may be sent. Give `again` for one that was throttled: it goes to the front.
+
+        Interactive callers go first, but every fourth place is a batch's. A cancelled wait gives its place back.
+        """
+        loop = asyncio.get_running_loop()
+        with self._lock:
+            line = self._line(loop)
+            waiter = _Waiter(line, interactive, loop.create_future())
+            lane = self._interactive if interactive else self._batch
+            lane[waiter] = None
+            if again:
+                lane.move_to_end(waiter, last=False)
+            line.waiting += 1
+            self._admit_due(line.now())
+        try:
+            if waiter.ticket is None:
+                await waiter.woken
+        except asyncio.CancelledError:
+            self._abandon(waiter)
+            raise
+        assert waiter.ticket is not None  # noqa: S101 - woken means admitted
+        return waiter.ticket
+
+    def _abandon(self, waiter: _Waiter) -> None:
+        # A ticket may have been granted, by another thread even, after the wait was cancelled and before it ended.
+        with self._lock:
+            now = self._now()
+            if waiter.ticket is None:
+                self._leave(waiter)
+            else:
+                waiter.ticket._settle(_Settled.NEVER_SENT)
+                self._pacer.never_sent(waiter.ticket.number, now, failed=False)
+            self._admit_due(now)
+
+    def _leave(self, waiter: _Waiter) -> None:
+        lane = self._interactive if waiter.interactive else self._batch
+        if lane.pop(waiter, self) is None:
+            waiter.line.waiting -= 1
+
+    def _pump(self) -> None:
+        """A timer's call: time has come for someone."""
+        with self._lock:
+            self._line(asyncio.get_running_loop()).timer = None
+            self._admit_due(self._now())
+
+    def _admit_due(self, now: float) -> None:
+        """Let through whoever may go now, and set each loop's timer for the next. Under the lock."""
+        at = math.inf
+        while not self._holds and (waiter := self._next_waiter()) is not None:
+            at = self._pacer.earliest(now)
+            if at > now:
+                break
+            self._grant(waiter, now)
+        else:
+            at = math.inf
+        self._arm(at)
+
+    def _next_waiter(self) -> _Waiter | None:
+        batch_turn = self._interactive_in_a_row >= BATCH_SHARE - 1
+        lanes = (self._batch, self._interactive) if batch_turn else (self._interactive, self._batch)
+        return next((next(iter(lane)) for lane in lanes if lane), None)
+
+    def _grant(self, waiter: _Waiter, now: float) -> None:
+        self._leave(waiter)
+        self._interactive_in_a_row = self._interactive_in_a_row + 1 if waiter.interactive else 0
+        if waiter.line.loop.is_closed():
+            return
+        waiter.ticket = Ticket(self, self._pacer.send(now))
+        if not self._call(waiter.line, waiter.wake):
+            # The loop was closed in this very moment: nobody is left to use the ticket.
+            self._pacer.never_sent(waiter.ticket.number, now, failed=False)
+
+    def _arm(self, at: float) -> None:
+        for line in list(self._lines.values()):
+            if line.waiting or line.timer is not None:
+                self._call(line, line.arm, self, at)
+
+    @staticmethod
+    def _call(line: _Line, call: object, *arguments: object) -> bool:
+        """Call on the line's loop: at once when that is the running one. False when it is closed."""
+        assert callable(call)  # noqa: S101
+        if line.loop is _running_loop():
+            call(*arguments)
+            return True
+        try:
+            line.loop.call_soon_threadsafe(call, *arguments)
+        except RuntimeError:
+            line.waiting = 0
+            line.timer = None
+            return False
+        return True
+
+    # ---- settling
+
+    def accepted(self, ticket: Ticket, task_id: str) -> None:
+        """The provider made the task `task_id` of it."""
+        with self._lock:
+            now = self._now()
+            ticket._settle(_Settled.ACCEPTED)
+            self._pacer.accepted(ticket.number, now, task_id)
+            self._admit_due(now)
+
+    def throttled(self, ticket: Ticket, retry_after: float | None = None, *, firm: bool = False) -> None:
+        """The provider put it off (429, documented 503): nothing was made.
+
+        `retry_after` is the wait it asked for in seconds; `firm` when that came in a header, see `Pacer.throttled`.
+        """
+        with self._lock:
+            now = self._now()
+            ticket._settle(_Settled.THROTTLED)
+            self._pacer.throttled(ticket.number, now, retry_after, firm=firm)
+            self._admit_due(now)
+
+    def refused(self, ticket: Ticket) -> None:
+        """The provider refused it for good (400, 402, …)."""
+        with self._lock:
+            now = self._now()
+            ticket._settle(_Settled.REFUSED)
+            self._pacer.refused(ticket.number, now)
+            self._admit_due(now)
+
+    def never_sent(self, ticket: Ticket) -> None:
+        """The provider was not reached."""
+        with self._lock:
+            now = self._now()
+            ticket._settle(_Settled.NEVER_SENT)
+            self._pacer.never_sent(ticket.number, now)
+            self._admit_due(now)
+
+    def release(self, ticket: Ticket) -> None:
+        """Give an admitted ticket back unused; nothing was sent and nothing is wrong."""
+        with self._lock:
+            now = self._now()
+            ticket._settle(_Settled.NEVER_SENT)
+            self._pacer.never_sent(ticket.number, now, failed=False)
+            self._admit_due(now)
+
+    def unknown(self, ticket: Ticket) -> None:
+        """It was sent and its reply lost."""
+        with self._lock:
+            now = self._now()
+            ticket._settle(_Settled.UNKNOWN)
+            self._pacer.unknown(ticket.number, now)
+            self._admit_due(now)
+
+    def finished(self, task_id: str) -> None:
+        """A task ended: its place in a quota of unfinished tasks is free. Unknown ids are ignored."""
+        with self._lock:
+            now = self._now()
+            self._pacer.finished(task_id, now)
+            self._admit_due(now)
+
+    def track(self, task_id: str) -> None:
+        """A task submitted earlier, by another run perhaps, is still unfinished and fills a place of a quota."""
+        with self._lock:
+            self._pacer.track(task_id, self._now())
+
+    # ---- steering
+
+    def hold(self, reason: str) -> None:
+        """Admit nobody until `resume(reason)`. `reason` is words for a user: "the disk is full"."""
+        with self._lock:
+            self._holds[reason] = None
+            self._admit_due(self._now())
+
+    def resume(self, reason: str) -> None:
+        """Take back a hold; others may stay."""
+        with self._lock:
+            self._holds.pop(reason, None)
+            self._admit_due(self._now())
+
+    def limit(self, limits: Limits) -> None:
+        """Known limits, see `Limits`; they replace what was learned."""
+        with self._lock:
+            self._pacer.limit(limits)
+
+    def teach(self, record: PaceRecord) -> None:
+        """Start from what an earlier run learned; ignored once this gate has seen replies, or when it is too old."""
+        with self._lock:
+            self._pacer.teach(record, self._now(), time.time() - record.at)
+
+    def learned(self) -> PaceRecord:
+        """What was learned so far, to keep for the next run."""
+        with self._lock:
+            return self._pacer.learned(time.time())
+
+    def statistics(self) -> GateStatistics:
+        """A snapshot."""
+        with self._lock:
+            statistics = self._pacer.statistics(self._now(), len(self._interactive) + len(self._batch))
+            if not self._holds:
+                return statistics
+            return evolve(statistics, state="paused", why=f"on hold: {', '.join(self._holds)}")
+
+    # ---- time
+
+    def _now(self) -> float:
+        loop = _running_loop()
+        # Without a loop nothing is being waited for, so the latest time that was seen serves.
+        return self._line(loop).now() if loop is not None else max(self._latest, 0.0)
+
+    def _line(self, loop: asyncio.AbstractEventLoop) -> _Line:
+        line = self._lines.get(loop)
+        if line is None:
+            # A loop on virtual time may be behind one that used this gate before; the pacer's time never goes back.
+            behind = self._latest - loop.time()
+            line = self._lines[loop] = _Line(loop, behind if behind > 1.0 else 0.0)
+        self._latest = max(self._latest, line.now())
+        return line
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None

@@ -1,0 +1,804 @@
+"""When may the next submission go? A state machine that finds the provider's limits from its replies alone.
+
+The provider publishes no numbers; a 429 may mean too many requests in a while or too many unfinished tasks. Three
+rules are kept side by side, and the strictest decides:
+
+- `Window`: at most Q submissions in any W seconds. Each place is held from the send until W after its *reply*, so
+  the rule holds for sliding windows and for fixed ones of any phase without learning the phase.
+- `Bucket`: a rate with a burst, once a refusal shows that places come back one by one and not all at once.
+- `Quota`: at most C unfinished tasks.
+
+A refusal closes the gate for everybody (`Pause`). It is explained only when the replies of everything that was on the
+wire with it are in, so that the counts are exact; those late replies teach nothing else. Then one submission, the
+canary, finds out whether the provider accepts again; nothing else goes until it is answered. Raised limits are
+found by probes: one submission more than the rule allows, at the end of a full window, where the pause that it may
+earn is waited for anyway.
+
+Nothing here does I/O or reads a clock: `now` (seconds, any monotonic base) and the random numbers are passed in.
+"""
+
+from __future__ import annotations
+
+import enum
+import itertools
+import json
+import math
+import random
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+from attrs import define, field, frozen
+
+from wanasync.models import GateStatistics, Limits
+
+__all__ = ["PaceRecord", "Pacer", "RateKind"]
+
+ASSUMED_WINDOW = 60.0
+"""Seconds; the provider's document speaks of retrying after 60 seconds."""
+LONGEST_PAUSE = 3600.0
+STRAGGLERS_PATIENCE = 5.0
+LOST_AFTER = 600.0
+TASK_LIFETIME = 7200.0
+_NEVER = math.inf
+_EPSILON = 1e-6
+
+
+class RateKind(enum.StrEnum):
+    """What kind of rate limit the replies have shown so far."""
+
+    UNKNOWN = "unknown"
+    WINDOW = "window"
+    BUCKET = "bucket"
+
+
+class Role(enum.Enum):
+    """Why a submission was let through, which decides what its refusal means."""
+
+    NORMAL = enum.auto()
+    CANARY = enum.auto()
+    RATE_PROBE = enum.auto()
+    QUOTA_PROBE = enum.auto()
+
+
+@frozen
+class PaceRecord:
+    """What was learned, for the next run. `at` is unix seconds; `rate` is per second; None is not known."""
+
+    kind: RateKind = RateKind.UNKNOWN
+    requests: int | None = None
+    per: float = ASSUMED_WINDOW
+    rate: float | None = None
+    burst: int | None = None
+    concurrent: int | None = None
+    at: float = 0.0
+
+    VERSION = 1
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON; `from_dict` reads it."""
+        return {
+            "version": self.VERSION,
+            "kind": self.kind.value,
+            "requests": self.requests,
+            "per": self.per,
+            "rate": self.rate,
+            "burst": self.burst,
+            "concurrent": self.concurrent,
+            "at": self.at,
+        }
+
+    def to_json(self) -> str:
+        """One line of JSON; `from_json` reads it."""
+        return json.dumps(self.to_dict())
+
+    @classmethod
+    def from_json(cls, text: str) -> PaceRecord | None:
+        """None for anything but a sound record, see `from_dict`."""
+        try:
+            return cls.from_dict(json.loads(text))
+        except (ValueError, RecursionError):
+            return None
+
+    @classmethod
+    def from_dict(cls, content: object) -> PaceRecord | None:
+        """None for anything but a sound record of this version: a damaged cache costs some refusals, no more."""
+        if not isinstance(content, Mapping) or content.get("version") != cls.VERSION:
+            return None
+        try:
+            kind = RateKind(str(content.get("kind")))
+        except ValueError:
+            return None
+        counts = [content.get(name) for name in ("requests", "burst", "concurrent")]
+        figures = [content.get("per"), content.get("at")]
+        rate = content.get("rate")
+        sound = (
+            all(count is None or _is_count(count) for count in counts)
+            and all(_is_positive(figure) for figure in figures)
+            and (rate is None or _is_positive(rate))
+            and (kind is not RateKind.WINDOW or counts[0] is not None)
+            and (kind is not RateKind.BUCKET or (rate is not None and counts[1] is not None))
+        )
+        if not sound:
+            return None
+        return cls(kind, counts[0], content["per"], rate, counts[1], counts[2], content["at"])
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 1_000_000
+
+
+def _is_positive(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value > 0
+
+
+@define
+class Probing:
+    """When a rule may be tried with one submission more than it allows: gaps that double while refused."""
+
+    gap: float
+    longest: float
+    shortest: float
+    at: float = -_NEVER
+
+    def refused(self, now: float) -> None:
+        self.at = now + self.gap
+        self.gap = min(self.gap * 2, self.longest)
+
+    def changed(self, now: float) -> None:
+        """The limit has just moved: look again soon."""
+        self.gap = self.shortest
+        self.at = now + self.gap
+
+
+@define
+class Window:
+    """At most `requests` submissions in any `per` seconds; None while nothing is known.
+
+    `log` holds the reply times of what took a place, oldest first, and `refusals` those of 429s, which some servers
+    count as well.
+    """
+
+    per: float = ASSUMED_WINDOW
+    requests: int | None = None
+    ceiling: int | None = None
+    counts_refusals: bool = False
+    climbing: bool = False
+    log: deque[float] = field(factory=deque)
+    refusals: deque[float] = field(factory=deque)
+
+    def taken(self, now: float) -> int:
+        self._forget(now)
+        return len(self.log) + (len(self.refusals) if self.counts_refusals else 0)
+
+    def attempts(self, now: float) -> int:
+        self._forget(now)
+        return len(self.log) + len(self.refusals)
+
+    def room(self, now: float, on_wire: int) -> float:
+        """How many more may be sent at once; infinite while the limit is not known."""
+        return _NEVER if self.requests is None else self.requests - self.taken(now) - on_wire
+
+    def earliest(self, now: float, on_wire: int) -> float:
+        """When a place gets free, at the soonest."""
+        missing = 1 - self.room(now, on_wire)
+        if missing <= 0:
+            return now
+        places = sorted([*self.log, *self.refusals]) if self.counts_refusals else self.log
+        if missing > len(places):
+            return _NEVER
+        return places[int(missing) - 1] + self.per
+
+    def _forget(self, now: float) -> None:
+        for times in (self.log, self.refusals):
+            while times and times[0] + self.per <= now + _EPSILON:
+                times.popleft()
+
+
+@define
+class Bucket:
+    """A rate with a burst, learned from the moments at which the provider's bucket was known to be empty.
+
+    Between two refusals just as many places were filled as taken, give or take one, so the measured rate gets
+    the more exact the longer the time since `anchor`. `lead` is how far above it we pace, to notice a raise.
+    """
+
+    rate: float
+    burst: float
+    anchor: float
+    taken: int
+    empty_at: float
+    taken_since_empty: int = 0
+    level: float = 0.0
+    at: float = 0.0
+    lead: float = 0.02
+
+    @property
+    def pace(self) -> float:
+        return self.rate * (1 + self.lead)
+
+    def earliest(self, now: float) -> float:
+        self._fill(now)
+        return now if self.level >= 1 - _EPSILON else now + (1 - self.level) / self.pace
+
+    def take(self, now: float) -> None:
+        self._fill(now)
+        self.level -= 1
+
+    def give_back(self, now: float) -> None:
+        self._fill(now)
+        self.level = min(self.level + 1, self.burst)
+
+    def accepted(self, now: float) -> None:
+        self.taken += 1
+        self.taken_since_empty += 1
+        if self.taken_since_empty > self.rate * (now - self.empty_at) + self.burst + 2:
+            self._raised(now)
+
+    def emptied(self, now: float) -> None:
+        """A refusal: the bucket holds less than one."""
+        expected = self.rate * (now - self.empty_at)
+        if abs(self.taken_since_empty - expected) > 2 + 0.15 * expected + self.burst * (self.empty_at == self.anchor):
+            self.anchor, self.taken = self.empty_at, self.taken_since_empty
+        if now > self.anchor:
+            self.rate = max(self.taken, 0.5) / (now - self.anchor)
+        self.lead = max(self.lead / 2, 0.002)
+        self.empty_at, self.taken_since_empty = now, 0
+        self.level, self.at = 0.0, now
+
+    def _raised(self, now: float) -> None:
+        # More was taken than this rate can have given: the limit was raised, by how much is not known yet.
+        self.lead = min(self.lead * 2, 0.25)
+        self.rate *= 1 + self.lead
+        self.anchor = self.empty_at = now
+        self.taken = self.taken_since_empty = 0
+
+    def _fill(self, now: float) -> None:
+        self.level = min(self.level + (now - self.at) * self.pace, max(self.burst, 1.0))
+        self.at = now
+
+
+@define
+class Quota:
+    """At most `tasks` unfinished at once; None while nothing points to such a limit.
+
+    `peak` is the most that were accepted lately: a refusal below it was not the quota's.
+    """
+
+    tasks: int | None = None
+    ceiling: int | None = None
+    peak: int = 0
+    peak_at: float = 0.0
+
+    def reached(self, tasks: int, now: float) -> None:
+        if tasks >= self.peak or now - self.peak_at > 600:
+            self.peak, self.peak_at = tasks, now
+
+
+@define
+class Pause:
+    """The gate is closed until `until`; None until the refusal that closed it has been explained.
+
+    `first` is when the episode's first refusal came, `canaries` how many were refused since; `stragglers` were on
+    the wire with it. `canary` is the one submission under way to find out whether the gate can open.
+    """
+
+    began: float
+    role: Role
+    first: float
+    why: str
+    hint: float | None = None
+    firm: bool = False
+    stragglers: set[int] = field(factory=set)
+    canaries: int = 0
+    until: float | None = None
+    canary: int | None = None
+    awaits_task: bool = False
+    accepted_before: int = 0
+
+
+@frozen
+class Sent:
+    at: float
+    role: Role
+
+
+@frozen
+class Permit:
+    """When a submission may go, in which role, and the sentence that tells why not now."""
+
+    at: float
+    role: Role = Role.NORMAL
+    why: str = ""
+
+
+class Hints:
+    """What the provider's hints are worth: a computed one counts down while we wait, a fixed text does not."""
+
+    def __init__(self) -> None:
+        self.computed: bool | None = None
+        self._last: tuple[float, float] | None = None
+
+    def heard(self, hint: float | None, now: float) -> None:
+        if hint is None:
+            return
+        if self._last is not None and 1.0 <= now - self._last[1] <= self._last[0]:
+            passed, fell = now - self._last[1], self._last[0] - hint
+            self.computed = abs(passed - fell) < 0.35 * passed + 0.6
+        self._last = (hint, now)
+
+    def episode_over(self) -> None:
+        self._last = None
+
+
+class Pacer:
+    """Decides who may go when, for one provider and key. Not thread-safe; see `wanasync.engine.gate` for the shell.
+
+    Each submission is a number from `send` that is given back exactly once: `accepted`, `throttled`, `refused`,
+    `unknown` or `never_sent`. Known `limits` are never exceeded nor probed, but refusals are obeyed all the same.
+    `most_on_wire` bounds the submissions that await their reply at once.
+    """
+
+    def __init__(self, *, rng: random.Random, limits: Limits | None = None, most_on_wire: int = 32) -> None:
+        self._rng = rng
+        self._most_on_wire = most_on_wire
+        self._numbers = itertools.count(1)
+        self._wire: dict[int, Sent] = {}
+        self._tasks: dict[str, float] = {}
+        self._finished_early: set[str] = set()
+        self._kind = RateKind.UNKNOWN
+        self._window = Window()
+        self._bucket: Bucket | None = None
+        self._quota = Quota()
+        self._rate_probing = Probing(gap=ASSUMED_WINDOW, longest=6 * ASSUMED_WINDOW, shortest=ASSUMED_WINDOW)
+        self._quota_probing = Probing(gap=4 * ASSUMED_WINDOW, longest=64 * ASSUMED_WINDOW, shortest=ASSUMED_WINDOW)
+        self._hints = Hints()
+        self._pause: Pause | None = None
+        self._closed_at = -_NEVER
+        self._opened_early: tuple[float, int] | None = None
+        self._last_reply = -_NEVER
+        self._run_of_accepted = 0
+        self._not_sent_in_a_row = 0
+        self._submitted = self._accepted = self._throttled = self._pauses = 0
+        if limits is not None:
+            self.limit(limits)
+
+    # ---- what the shell asks
+
+    def earliest(self, now: float) -> float:
+        """When a submission may go, `now` or earlier being at once. Replies and ended tasks may make it sooner.
+
+        Never infinite: what holds everybody up is forgotten in the end.
+        """
+        permit = self._permit(now)
+        return permit.at if permit.at < _NEVER else self._forgotten_at()
+
+    def send(self, now: float) -> int:
+        """Let one submission through; only after `earliest(now) <= now`."""
+        permit = self._permit(now)
+        if permit.at > now:
+            raise RuntimeError("a submission was let through before its time")
+        number = next(self._numbers)
+        self._wire[number] = Sent(now, permit.role)
+        self._submitted += 1
+        if self._pause is not None:
+            self._pause.canary = number
+        if self._bucket is not None:
+            self._bucket.take(now)
+        return number
+
+    # ---- what the shell tells
+
+    def accepted(self, number: int, now: float, task_id: str) -> None:
+        """The provider made a task of it."""
+        sent = self._answered(number, now)
+        self._accepted += 1
+        self._run_of_accepted += 1
+        self._take_place(now)
+        if task_id in self._finished_early:
+            self._finished_early.discard(task_id)
+        else:
+            self._tasks[task_id] = now
+        if sent is not None:
+            self._passed(number, sent, now)
+        self._quota.reached(len(self._tasks), now)
+        self._explain_if_due(now)
+
+    def throttled(self, number: int, now: float, hint: float | None = None, *, firm: bool = False) -> None:
+        """It was put off (429, documented 503): nothing was made. `hint` is the wait that was asked for.
+
+        A `firm` hint came in a header and is waited for whatever else is known; one from the text may be a fixed
+        phrase, so once replies have shown that it is, a canary goes sooner.
+        """
+        sent = self._answered(number, now)
+        self._throttled += 1
+        self._window.refusals.append(now)
+        if self._bucket is not None:
+            self._bucket.give_back(now)
+        if sent is not None and sent.at >= self._closed_at:
+            self._close(number, sent, now, hint, firm)
+        self._explain_if_due(now)
+
+    def refused(self, number: int, now: float) -> None:
+        """It was refused for good (400, 402, …). It passed the limiter, so it took a place and the gate may open."""
+        sent = self._answered(number, now)
+        self._take_place(now)
+        if sent is not None:
+            self._passed(number, sent, now)
+        self._explain_if_due(now)
+
+    def unknown(self, number: int, now: float) -> None:
+        """Its reply was lost. It may have taken a place; as a canary it has told nothing, so another goes later."""
+        self._answered(number, now)
+        self._take_place(now)
+        self._canary_lost(number, now, self._short_wait(1.0))
+        self._explain_if_due(now)
+
+    def never_sent(self, number: int, now: float, *, failed: bool = True) -> None:
+        """It did not leave. `failed`: because the provider was not reached, as opposed to a caller who gave up."""
+        self._answered(number, now)
+        if self._bucket is not None:
+            self._bucket.give_back(now)
+        wait = 0.0
+        if failed:
+            self._not_sent_in_a_row += 1
+            wait = self._short_wait(min(0.5 * 2.0**self._not_sent_in_a_row, 60.0))
+        self._canary_lost(number, now, wait)
+        if self._not_sent_in_a_row >= 3 and self._pause is None:
+            self._pause = Pause(now, Role.NORMAL, now, "the provider was not reached", until=now + wait)
+        self._explain_if_due(now)
+
+    def finished(self, task_id: str, now: float) -> None:
+        """A task ended, so its place in the quota is free. May come before the reply to its submission was read."""
+        if self._tasks.pop(task_id, None) is None:
+            if self._wire:
+                self._finished_early.add(task_id)
+            return
+        if self._pause is not None and self._pause.awaits_task and self._pause.canary is None:
+            self._pause.awaits_task = self._quota.tasks is not None
+            self._pause.until = min(now, self._pause.until or now)
+
+    def track(self, task_id: str, now: float) -> None:
+        """A task of an earlier run that is still unfinished."""
+        self._tasks[task_id] = now
+
+    def limit(self, limits: Limits) -> None:
+        """Take known limits as they are; what they leave open is still found from replies."""
+        if limits.requests is not None:
+            self._kind = RateKind.WINDOW
+            self._bucket = None
+            self._window.requests = self._window.ceiling = limits.requests
+            self._window.per = limits.per
+        if limits.concurrent is not None:
+            self._quota.tasks = self._quota.ceiling = limits.concurrent
+
+    # ---- who may go
+
+    def _permit(self, now: float) -> Permit:
+        self._forget(now)
+        self._explain_if_due(now)
+        if self._pause is not None:
+            return self._canary_permit(self._pause, now)
+        if len(self._wire) >= self._wire_limit(now):
+            return Permit(_NEVER, why=f"{len(self._wire)} submissions await their replies")
+        return max(self._rate_permit(now), self._quota_permit(now), key=lambda permit: (permit.at, permit.role.value))
+
+    def _canary_permit(self, pause: Pause, now: float) -> Permit:
+        if pause.canary is not None:
+            return Permit(_NEVER, Role.CANARY, "one submission is finding out whether the provider accepts again")
+        if pause.until is None:
+            return Permit(pause.began + STRAGGLERS_PATIENCE, Role.CANARY, pause.why)
+        return Permit(max(pause.until, now) if pause.until > now else now, Role.CANARY, pause.why)
+
+    def _wire_limit(self, now: float) -> int:
+        if self._window.climbing:
+            return 1
+        limit = self._window.requests
+        if limit is not None and self._window.attempts(now) + len(self._wire) >= limit - 1:
+            # Near the edge one at a time: if the limit fell, or counts refusals, only one is refused.
+            return 1
+        return min(3 + self._run_of_accepted // 16, self._most_on_wire)
+
+    def _rate_permit(self, now: float) -> Permit:
+        if self._bucket is not None:
+            return Permit(self._bucket.earliest(now), why=f"the pace is {self._bucket.pace:.3g} submissions a second")
+        at = self._window.earliest(now, len(self._wire))
+        if at <= now:
+            return Permit(now)
+        if self._may_probe_rate(now):
+            rested = self._last_reply + self._rest()
+            if rested <= at:
+                return Permit(max(rested, now), Role.RATE_PROBE, "the window is full")
+        return Permit(at, why=f"{self._window.requests} submissions in {self._window.per:g} s are let through")
+
+    def _may_probe_rate(self, now: float) -> bool:
+        window = self._window
+        if self._wire or window.requests is None or self._kind is RateKind.UNKNOWN:
+            return False
+        if window.ceiling is not None and window.requests >= window.ceiling:
+            return False
+        return window.climbing or now >= self._rate_probing.at
+
+    def _rest(self) -> float:
+        # A bucket has filled a little by then, a window has not: tells the two apart at the cost of one refusal.
+        return 0.0 if self._window.climbing else self._window.per / 30
+
+    def _quota_permit(self, now: float) -> Permit:
+        quota = self._quota.tasks
+        if quota is None or len(self._tasks) + len(self._wire) < quota:
+            return Permit(now)
+        why = f"{len(self._tasks)} unfinished tasks fill the provider's quota"
+        if self._wire or (self._quota.ceiling is not None and quota >= self._quota.ceiling):
+            return Permit(_NEVER, why=why)
+        return Permit(max(self._quota_probing.at, now), Role.QUOTA_PROBE, why)
+
+    # ---- what replies mean
+
+    def _answered(self, number: int, now: float) -> Sent | None:
+        sent = self._wire.pop(number, None)
+        self._last_reply = now
+        if self._pause is not None:
+            self._pause.stragglers.discard(number)
+        if not self._wire:
+            self._finished_early.clear()
+        return sent
+
+    def _take_place(self, now: float) -> None:
+        self._not_sent_in_a_row = 0
+        self._window.log.append(now)
+        if self._bucket is not None:
+            self._bucket.accepted(now)
+
+    def _passed(self, number: int, sent: Sent, now: float) -> None:
+        if self._pause is not None and self._pause.canary == number:
+            self._open(self._pause, now)
+        elif sent.role is Role.RATE_PROBE:
+            self._window.climbing = True
+            self._window.requests = self._window.taken(now)
+        elif sent.role is Role.QUOTA_PROBE:
+            self._quota.tasks = len(self._tasks)
+            self._quota_probing.at = now
+        elif self._kind is RateKind.UNKNOWN and self._opened_early is not None:
+            self._confirm_window(now)
+
+    def _confirm_window(self, now: float) -> None:
+        window = self._window
+        if window.requests is not None and window.taken(now) >= window.requests - 1:
+            self._kind = RateKind.WINDOW
+            self._opened_early = None
+            self._rate_probing.at = now
+
+    def _open(self, pause: Pause, now: float) -> None:
+        self._pause = None
+        self._hints.episode_over()
+        window = self._window
+        if self._kind is not RateKind.UNKNOWN or window.requests is None:
+            return
+        self._opened_early = (pause.began, len(self._tasks) - 1)
+        if window.taken(now) > window.requests:
+            # It passed though the window was full: a new window has begun, or it never was one.
+            window.log.clear()
+            window.log.append(now)
+
+    def _close(self, number: int, sent: Sent, now: float, hint: float | None, firm: bool) -> None:
+        earlier = self._pause
+        failed_canary = earlier is not None and earlier.canary == number
+        self._hints.heard(hint, now)
+        if hint is not None and hint > self._window.per and self._window.ceiling is None and not failed_canary:
+            self._window.per = min(hint, LONGEST_PAUSE)
+        self._pauses += 1
+        self._closed_at = now
+        self._pause = Pause(
+            began=now,
+            role=sent.role,
+            first=earlier.first if earlier is not None and failed_canary else now,
+            why=_why_paused(hint),
+            hint=hint,
+            firm=firm,
+            stragglers=set(self._wire),
+            canaries=earlier.canaries + 1 if earlier is not None and failed_canary else 0,
+        )
+
+    def _canary_lost(self, number: int, now: float, wait: float) -> None:
+        if self._pause is not None and self._pause.canary == number:
+            self._pause.canary = None
+            self._pause.until = now + wait
+
+    def _short_wait(self, seconds: float) -> float:
+        return seconds * self._rng.uniform(0.5, 1.0)
+
+    # ---- what a refusal means
+
+    def _explain_if_due(self, now: float) -> None:
+        pause = self._pause
+        if pause is None or pause.until is not None:
+            return
+        if pause.stragglers and now < pause.began + STRAGGLERS_PATIENCE:
+            return
+        self._explain(pause, now)
+        self._run_of_accepted = 0
+        pause.until = self._until(pause, now)
+
+    def _explain(self, pause: Pause, now: float) -> None:
+        tasks = len(self._tasks)
+        if pause.role is Role.QUOTA_PROBE:
+            self._quota.tasks = min(tasks, self._quota.tasks or tasks)
+            self._quota_probing.refused(now)
+            pause.awaits_task = True
+        elif pause.role is Role.RATE_PROBE:
+            self._probe_refused(now)
+        elif self._bucket is not None:
+            self._bucket.emptied(now)
+        elif pause.role is Role.CANARY:
+            self._canary_refused(pause, now)
+        else:
+            self._limit_met(pause, now)
+
+    def _probe_refused(self, now: float) -> None:
+        window = self._window
+        if window.climbing:
+            window.climbing = False
+            window.requests = max(window.taken(now), 1)
+            self._rate_probing.changed(now)
+            return
+        self._rate_probing.refused(now - window.per / 2)
+
+    def _canary_refused(self, pause: Pause, now: float) -> None:
+        window, tasks = self._window, len(self._tasks)
+        pause.awaits_task = self._quota.tasks is not None or self._kind is RateKind.UNKNOWN
+        if window.requests is None or window.taken(now) >= window.requests / 2:
+            return
+        if tasks >= self._quota.peak and tasks > 0:
+            # Refused with an empty window: it is not the rate.
+            self._meet_quota(tasks, now)
+            pause.awaits_task = True
+
+    def _limit_met(self, pause: Pause, now: float) -> None:
+        window, tasks = self._window, len(self._tasks)
+        taken = window.taken(now)
+        if window.requests is None:
+            # Refused before anything was accepted: others have used the limit up, which tells nothing of its size.
+            window.requests = taken or None
+            pause.awaits_task = True
+            return
+        if taken >= window.requests:
+            return
+        attempts = window.attempts(now) - 1
+        if attempts >= window.requests and taken * 2 >= window.requests:
+            window.counts_refusals = True
+            return
+        if self._opened_early is not None:
+            since, tasks_then = self._opened_early
+            self._opened_early = None
+            if tasks <= tasks_then + 1 and tasks > 0:
+                self._meet_quota(tasks, now)
+                pause.awaits_task = True
+            else:
+                self._become_bucket(since, taken, now)
+            return
+        if tasks >= self._quota.peak and tasks > 0:
+            self._meet_quota(tasks, now)
+            pause.awaits_task = True
+            return
+        window.requests = max(taken, 1)
+        self._rate_probing.changed(now)
+
+    def _meet_quota(self, tasks: int, now: float) -> None:
+        self._quota.tasks = min(tasks, self._quota.ceiling or tasks)
+        self._quota_probing.refused(now)
+
+    def _become_bucket(self, since: float, taken: int, now: float) -> None:
+        self._kind = RateKind.BUCKET
+        burst = float(self._window.requests or 1)
+        rate = max(taken, 1) / max(now - since, 0.1)
+        self._bucket = Bucket(rate, burst, since, taken, empty_at=now, at=now)
+        self._window.requests = None
+
+    # ---- how long
+
+    def _until(self, pause: Pause, now: float) -> float:
+        if pause.firm and pause.hint is not None:
+            return pause.began + pause.hint * self._doubling(pause)
+        if self._hints.computed and pause.hint is not None:
+            return pause.began + pause.hint * self._doubling(pause)
+        if self._bucket is not None:
+            return pause.began + max(1 / self._bucket.rate, 0.25) * 2.0**pause.canaries
+        if self._kind is RateKind.UNKNOWN or pause.canaries:
+            return self._scheduled(pause, now)
+        if pause.awaits_task:
+            return pause.began + self._announced(pause)
+        return max(self._window.earliest(now, 0), now + 0.25)
+
+    def _announced(self, pause: Pause) -> float:
+        return pause.hint if pause.hint is not None else ASSUMED_WINDOW
+
+    def _doubling(self, pause: Pause) -> float:
+        # The hint itself may be a trifle short, so only a second failure in a row doubts it.
+        return 2.0 ** min(max(pause.canaries - 1, 0), 3)
+
+    def _scheduled(self, pause: Pause, now: float) -> float:
+        """When the hint can't be trusted: early looks that get rarer, then the hint, then its doubles up to 8."""
+        announced = self._announced(pause)
+        looks = [1.5, announced / 8, announced / 4, announced / 2, announced * 3 / 4, announced]
+        if announced <= 5:
+            looks = [announced]
+        wait = (
+            looks[pause.canaries]
+            if pause.canaries < len(looks)
+            else announced * 2.0 ** min(pause.canaries - len(looks) + 1, 3)
+        )
+        return max(pause.first + wait, now + 0.5)
+
+    # ---- keeping
+
+    def _forget(self, now: float) -> None:
+        """What a caller lost track of must not hold the others up for ever."""
+        while self._wire and now >= self._wire_lost_at():
+            self.unknown(next(iter(self._wire)), now)
+        while self._tasks and now >= self._task_lost_at():
+            self.finished(next(iter(self._tasks)), now)
+
+    def _forgotten_at(self) -> float:
+        return min(self._wire_lost_at(), self._task_lost_at())
+
+    def _wire_lost_at(self) -> float:
+        return next((sent.at + LOST_AFTER for sent in self._wire.values()), _NEVER)
+
+    def _task_lost_at(self) -> float:
+        return next((since + TASK_LIFETIME for since in self._tasks.values()), _NEVER)
+
+    def statistics(self, now: float, waiting: int = 0) -> GateStatistics:
+        """A snapshot; `waiting` is the shell's."""
+        permit = self._permit(now)
+        pause = self._pause
+        probing = pause is not None and (pause.canary is not None or permit.at <= now)
+        bucket = self._bucket
+        return GateStatistics(
+            state="open" if pause is None else "probing" if probing else "paused",
+            why=permit.why if permit.at > now else "",
+            paused_for=permit.at - now if pause is not None and now < permit.at < _NEVER else 0.0,
+            waiting=waiting,
+            in_flight=len(self._wire),
+            submitted=self._submitted,
+            accepted=self._accepted,
+            refused=self._throttled,
+            pauses=self._pauses,
+            kind=self._kind.value,
+            requests=self._window.requests,
+            per=self._window.per if self._window.requests is not None else None,
+            rate=bucket.rate if bucket else None,
+            concurrent=self._quota.tasks,
+        )
+
+    def learned(self, at: float) -> PaceRecord:
+        """What is known by now; `at` is unix seconds."""
+        bucket = self._bucket
+        return PaceRecord(
+            kind=self._kind,
+            requests=self._window.requests,
+            per=self._window.per,
+            rate=bucket.rate if bucket else None,
+            burst=max(int(bucket.burst), 1) if bucket else None,
+            concurrent=self._quota.tasks,
+            at=at,
+        )
+
+    def teach(self, record: PaceRecord, now: float, age: float) -> None:
+        """Start from an earlier run's record, `age` seconds old, with a canary first."""
+        if self._submitted or not 0 <= age < 7 * 86_400 or self._kind is not RateKind.UNKNOWN:
+            return
+        self._kind = record.kind
+        self._window.per = record.per
+        if record.kind is RateKind.WINDOW:
+            self._window.requests = record.requests
+        if record.kind is RateKind.BUCKET and record.rate is not None:
+            self._bucket = Bucket(record.rate, record.burst or 1, now, 0, empty_at=now, at=now)
+        if self._quota.ceiling is None:
+            self._quota.tasks = record.concurrent
+        self._pause = Pause(now, Role.NORMAL, now, "starting at the pace of an earlier run", until=now)
+
+
+def _why_paused(hint: float | None) -> str:
+    if hint is None:
+        return "the provider refused a submission (429) and did not say for how long"
+    return f"the provider asked for {hint:g} s (429)"
