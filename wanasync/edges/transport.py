@@ -1,0 +1,501 @@
+"""The network, for calls to the API and for links to videos. The only home of aiohttp's client.
+
+Two sessions that know nothing of each other: the key goes with calls to the API's base URL and never anywhere else.
+
+For a submission it decides whether money can have been spent: *never sent* (`APIConnectionError`) where the
+connection was not made, *maybe sent* (`ReplyLostError`) for all that happens after it. Our own connector draws that
+line exactly; in a session that was given to us it is drawn by aiohttp's exception types, and where one can mean both,
+it counts as maybe sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import importlib.metadata
+import io
+import socket
+import ssl
+import urllib.request
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import Any, NoReturn, Self
+from urllib.parse import urlsplit
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+from attrs import define, frozen
+from yarl import URL
+
+from wanasync.config import Config
+from wanasync.errors import APIConnectionError, APITimeoutError, ConfigError, DownloadError, ResponseFormatError
+from wanasync.rules.calls import Call, CallKind
+from wanasync.rules.links import LinkRule, address_problem, link_problem, rule_for, shown
+from wanasync.rules.replies import Reply
+
+__all__ = ["MAX_REDIRECTS", "MAX_REPLY", "ReplyLostError", "StreamReply", "Transport"]
+
+MAX_REPLY = 8 * 2**20
+"""Bytes of an API reply, decompressed. The largest real one, 50 tasks, is far below."""
+
+MAX_REDIRECTS = 5
+
+_KEEP_ALIVE = 4.0
+"""Seconds a connection may idle before it is not used again. Node and gunicorn, among others, close after 5 s: a POST
+that meets the closing connection is lost in a way that can't be told from one that was processed."""
+
+_STREAM_BUFFER = 2**17
+"""Bytes of a video held between the network and the disk writer before the network is stopped (aiohttp doubles it)."""
+
+_LARGE_BODY = 2**20
+"""aiohttp warns of bodies above this that are given as bytes."""
+
+
+@define(eq=False, slots=False)
+class ReplyLostError(APIConnectionError):
+    """A submission may have reached the provider, and its reply was lost."""
+
+
+class _NotConnectedError(aiohttp.ClientConnectionError):
+    """No connection was made, whatever the cause: DNS, TCP, TLS, a proxy, a timeout of these."""
+
+
+class _InternalAddressError(OSError):
+    """A link's host name leads to internal addresses only."""
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Tells failures to connect from failures on a connection.
+
+    aiohttp's exception types can't: a proxy that hangs up on CONNECT raises what a server raises that hangs up on the
+    request. A tracer could, at a tenth of the cost of a request; here nothing is added to a success.
+    """
+
+    async def connect(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return await super().connect(*args, **kwargs)
+        except (aiohttp.ClientError, OSError) as error:
+            raise _NotConnectedError from error
+
+
+class _GuardedResolver(AbstractResolver):
+    """Leaves only those addresses of a link's host to which the link rule lets us connect.
+
+    It has to be done here: whoever looks a name up before the request may get another answer than the connection.
+    `trusted` hosts, the proxies, pass.
+    """
+
+    def __init__(self, rule: LinkRule, trusted: frozenset[str]) -> None:
+        self._rule = rule
+        self._trusted = trusted
+        self._resolver = aiohttp.DefaultResolver()
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        answers = await self._resolver.resolve(host, port, family)
+        if host in self._trusted:
+            return answers
+        allowed = [answer for answer in answers if address_problem(answer["host"], self._rule) is None]
+        if answers and not allowed:
+            raise _InternalAddressError(f"{host} leads to an internal address")
+        return allowed
+
+    async def close(self) -> None:
+        await self._resolver.close()
+
+
+@frozen
+class _Proxies:
+    """Which proxy serves which address; read once, since looking at the environment costs more than a request."""
+
+    fixed: str | None
+    by_scheme: Mapping[str, str]
+
+    @classmethod
+    def read(cls, fixed: str | None) -> _Proxies:
+        """`fixed` is for every connection; without it, the environment's or the system's proxies."""
+        proxies = cls(fixed, {} if fixed else urllib.request.getproxies())
+        if fixed:
+            _check_proxy(fixed)
+        return proxies
+
+    def proxy_for(self, url: URL) -> str | None:
+        if self.fixed:
+            return self.fixed
+        proxy = self.by_scheme.get(url.scheme) or self.by_scheme.get("all")
+        if not proxy or not url.host or self._is_bypassed(url.host):
+            return None
+        return _check_proxy(proxy if "://" in proxy else f"http://{proxy}")
+
+    def _is_bypassed(self, host: str) -> bool:
+        """Loopback always is: a proxy's loopback is another machine's, so it can't be meant."""
+        if link_problem("http", host, has_user_info=False, rule=LinkRule(loopback=True)) is None:
+            return True
+        if "no" in self.by_scheme:
+            return bool(urllib.request.proxy_bypass_environment(host, self.by_scheme))  # type: ignore[attr-defined]
+        return bool(urllib.request.proxy_bypass(host))
+
+    def hosts(self) -> frozenset[str]:
+        proxies = [self.fixed] if self.fixed else self.by_scheme.values()
+        return frozenset(urlsplit(proxy if "://" in proxy else f"//{proxy}").hostname or "" for proxy in proxies)
+
+
+def _check_proxy(proxy: str) -> str:
+    parts = urlsplit(proxy)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        # Not shown whole: it may hold a password.
+        raise ConfigError(
+            f"the proxy at {parts.hostname or 'an unreadable address'} is of kind {parts.scheme or '?'}; "
+            "only http and https proxies can be used (set proxy= or WAN_PROXY)",
+            "proxy",
+        )
+    return proxy
+
+
+@frozen
+class StreamReply:
+    """A link's reply whose body is still on its way. `headers` have lower-case keys; `url` is after redirects."""
+
+    status: int
+    headers: Mapping[str, str]
+    url: str
+    _response: aiohttp.ClientResponse
+
+    async def read(self) -> bytes:
+        """What has come of the body, undecoded; `b""` at its end. Raises `APIConnectionError` where it breaks off."""
+        try:
+            return await self._response.content.readany()
+        except Exception as error:
+            raise _broken(error, f"the download from {self._response.url.host}") from error
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The body as it arrives, see `read`."""
+        while chunk := await self.read():
+            yield chunk
+
+
+class Transport:
+    """Sends calls to the API and streams links. Made and used in one running event loop; `close` it.
+
+    `client_session` and `download_session` replace our own sessions; they are used as they are, whatever their
+    defaults, and never closed. `trace_configs` go to our own sessions. Raises `ConfigError` for a proxy that can't be
+    used and for a download session that would send credentials to the hosts of videos.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        client_session: aiohttp.ClientSession | None = None,
+        download_session: aiohttp.ClientSession | None = None,
+        trace_configs: Sequence[aiohttp.TraceConfig] = (),
+    ) -> None:
+        _check_download_session(download_session)
+        _raise_mmap_threshold()
+        self._config = config
+        self._base = f"{config.base_url}/"
+        self._rule = rule_for(config.base_url, config.allow_private_links)
+        self._proxies = _Proxies.read(config.proxy)
+        self._own: list[aiohttp.ClientSession] = []
+        self._trace_configs = list(trace_configs)
+        # An outer session keeps its own proxy settings unless ours name one.
+        self._api_proxy = self._proxies.proxy_for(URL(config.base_url)) if not client_session else config.proxy
+        self._api_timeout = _timeout(config, own=client_session is None)
+        self._links_timeout = _timeout(config, own=download_session is None)
+        self._headers = {"User-Agent": user_agent()}
+        if config.api_key is not None:
+            self._headers["Authorization"] = f"Bearer {config.api_key}"
+        self._guard = _GuardedResolver(self._rule, self._proxies.hosts())
+        self._links_guarded = download_session is None
+        self._api = client_session or self._open_session()
+        self._links = download_session or self._open_session(self._guard)
+
+    def _open_session(self, resolver: AbstractResolver | None = None) -> aiohttp.ClientSession:
+        # No limit on connections: each lane (gate, poller, saver) limits itself, and waits where it can say why.
+        connector = _Connector(resolver=resolver, limit=0, keepalive_timeout=_KEEP_ALIVE)
+        session = aiohttp.ClientSession(
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trace_configs=self._trace_configs,
+            trust_env=False,
+        )
+        self._own.append(session)
+        return session
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close what was opened here. Requests on the wire end with an error."""
+        for session in self._own:
+            await session.close()
+        await self._guard.close()
+
+    # --- calls to the API -------------------------------------------------------------------------------------------
+
+    async def send(self, call: Call) -> Reply:
+        """Send one call; redirects are not followed.
+
+        Raises `APIConnectionError` or its `APITimeoutError` where no reply came, for a submission only where nothing
+        was sent; what may have been sent raises `ReplyLostError`. A reply above 8 MiB is a `ResponseFormatError`
+        (a lost reply of a submission). Raises `ConfigError` where the call can't be sent at all.
+        """
+        headers = self._headers_for(call)
+        body = call.body if call.body is None or len(call.body) < _LARGE_BODY else io.BytesIO(call.body)
+        try:
+            response = await self._api.request(
+                call.method,
+                URL(call.url, encoded=True),
+                data=body,
+                headers=headers,
+                timeout=self._api_timeout,
+                proxy=self._api_proxy,
+                allow_redirects=False,
+                raise_for_status=False,
+                auto_decompress=True,
+            )
+            content = await _read(response)
+        except Exception as error:  # noqa: BLE001 — once a paid POST may be out, any error means that its reply is lost
+            self._fail(call, error)
+        if content is None:
+            self._fail_too_large(call, response.status)
+        return Reply(
+            response.status, {name.lower(): value for name, value in response.headers.items()}, content, call.url
+        )
+
+    def _headers_for(self, call: Call) -> dict[str, str]:
+        if self._api.closed:
+            raise ConfigError("the client session is closed", "client_session")
+        if not call.url.startswith(self._base):
+            raise ConfigError(f"{shown(call.url)} is not below the base URL {self._config.base_url}", "base_url")
+        return {**self._headers, **dict(call.headers)}
+
+    def _fail(self, call: Call, error: Exception) -> NoReturn:
+        host = URL(call.url).host or "the provider"
+        if _is_unsendable(error):
+            raise ConfigError(f"the call to {host} can't be sent: its address is malformed", "base_url") from error
+        if _was_never_sent(error):
+            raise _unreachable(error, host, self._config.connect_timeout) from error
+        lost = _broken(error, f"the reply of {host}")
+        if call.kind is CallKind.SUBMIT:
+            raise ReplyLostError(lost.message) from error
+        raise lost from error
+
+    def _fail_too_large(self, call: Call, status: int) -> NoReturn:
+        reason = f"larger than {MAX_REPLY // 2**20} MiB"
+        if call.kind is CallKind.SUBMIT:
+            raise ReplyLostError(f"the reply (HTTP {status}) is {reason}")
+        raise ResponseFormatError(reason, status)
+
+    # --- links to videos --------------------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def stream(self, link: str, headers: Mapping[str, str]) -> AsyncIterator[StreamReply]:
+        """Open a link; its body is read with `StreamReply.chunks`.
+
+        Up to 5 redirects are followed, each held against the link rule. Raises `APIConnectionError` where the host
+        can't be reached, `DownloadError` for a link that may not be followed.
+        """
+        response = await self._open_link(link, headers)
+        try:
+            yield StreamReply(
+                response.status,
+                {name.lower(): value for name, value in response.headers.items()},
+                str(response.url),
+                response,
+            )
+        finally:
+            response.close()
+
+    async def _open_link(self, link: str, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
+        url = _link_url(link)
+        for _ in range(MAX_REDIRECTS + 1):
+            await self._check_link(url)
+            response = await self._get(url, headers)
+            location = response.headers.get("Location")
+            if response.status not in (301, 302, 303, 307, 308) or location is None:
+                return response
+            response.close()
+            url = _redirected(url, location)
+        raise APIConnectionError(f"{shown(link)} leads through more than {MAX_REDIRECTS} redirects")
+
+    async def _check_link(self, url: URL) -> None:
+        problem = link_problem(url.scheme, url.raw_host, url.raw_user is not None, self._rule)
+        if problem is not None:
+            raise _refused(url, problem)
+        if not self._links_guarded:
+            # A session that was given to us connects where it likes; this closes all but a change of DNS in between.
+            await self._look_up(url)
+
+    async def _look_up(self, url: URL) -> None:
+        try:
+            await self._guard.resolve(url.raw_host or "", url.port or 0)
+        except _InternalAddressError as error:
+            raise _refused(url, "leads to an internal address") from error
+        except OSError as error:
+            raise APIConnectionError(f"{url.host} can't be found: {error}") from error
+
+    async def _get(self, url: URL, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
+        proxy = self._proxies.proxy_for(url) if self._links_guarded else self._config.proxy
+        try:
+            return await self._links.get(
+                url,
+                headers={"User-Agent": user_agent(), "Accept": "*/*", "Accept-Encoding": "identity", **headers},
+                timeout=self._links_timeout,
+                proxy=proxy,
+                allow_redirects=False,
+                raise_for_status=False,
+                auto_decompress=False,
+                read_bufsize=_STREAM_BUFFER,
+            )
+        except Exception as error:  # noqa: BLE001 — see send
+            self._fail_link(url, error)
+
+    def _fail_link(self, url: URL, error: Exception) -> NoReturn:
+        if isinstance(_origin(error), _InternalAddressError):
+            raise _refused(url, "leads to an internal address") from error
+        host = url.host or "the link's host"
+        if _was_never_sent(error) or _is_unsendable(error):
+            raise _unreachable(error, host, self._config.connect_timeout) from error
+        raise _broken(error, f"the download from {host}") from error
+
+
+@functools.cache
+def user_agent() -> str:
+    """Truthful: hosts behind Cloudflare refuse the default agents of HTTP libraries."""
+    try:
+        version = importlib.metadata.version("wanasync")
+    except importlib.metadata.PackageNotFoundError:
+        version = "0"
+    return f"wanasync/{version} aiohttp/{aiohttp.__version__}"
+
+
+def _timeout(config: Config, *, own: bool) -> aiohttp.ClientTimeout:
+    """No total, which would end a long download; and in a session of unknown limits no `connect`, which would count
+    the wait for a free connection. In ours it bounds what `sock_connect` leaves out: DNS and a proxy's CONNECT."""
+    return aiohttp.ClientTimeout(
+        total=None,
+        connect=config.connect_timeout if own else None,
+        sock_connect=config.connect_timeout,
+        sock_read=config.read_timeout,
+    )
+
+
+def _raise_mmap_threshold() -> None:
+    """Allocate and free half a megabyte, which makes glibc serve blocks up to that size from its heap from then on.
+
+    asyncio reads into a fresh 256 KiB buffer each time; by default glibc maps and unmaps each of them, which costs
+    13 to 23 % of a request. Elsewhere it does nothing.
+    """
+    bytearray(2**19)
+
+
+def _check_download_session(session: aiohttp.ClientSession | None) -> None:
+    if session is not None and ("Authorization" in session.headers or session.auth is not None):
+        raise ConfigError(
+            "download_session sends credentials by default, which would go to the hosts of videos; "
+            "give it no Authorization header and no auth",
+            "download_session",
+        )
+
+
+async def _read(response: aiohttp.ClientResponse) -> bytes | None:
+    """The whole body; None where it is larger than allowed (a small compressed body can be a large one)."""
+    chunks: list[bytes] = []
+    room = MAX_REPLY
+    try:
+        while chunk := await response.content.readany():
+            room -= len(chunk)
+            if room < 0:
+                response.close()
+                return None
+            chunks.append(chunk)
+    except BaseException:
+        response.close()
+        raise
+    return b"".join(chunks)
+
+
+def _link_url(link: str) -> URL:
+    """A link as it must go out: a signature covers the exact spelling, so only what can't be sent is encoded."""
+    try:
+        return URL(link, encoded=_is_plain(link))
+    except ValueError as error:
+        raise DownloadError(f"the link {shown(link)[:200]!r} is not an address", link=link) from error
+
+
+def _is_plain(text: str) -> bool:
+    return text.isascii() and text.isprintable() and " " not in text
+
+
+def _redirected(url: URL, location: str) -> URL:
+    try:
+        return url.join(URL(location, encoded=_is_plain(location)))
+    except ValueError as error:
+        raise DownloadError(f"{shown(str(url))} redirects to what is not an address", link=str(url)) from error
+
+
+def _refused(url: URL, problem: str) -> DownloadError:
+    return DownloadError(
+        f"the link {shown(str(url))} {problem}; it was not followed (allow_private_links=True allows it)", link=str(url)
+    )
+
+
+# --- what aiohttp's errors mean ------------------------------------------------------------------------------------
+
+
+def _origin(error: BaseException) -> BaseException:
+    """What a connection attempt failed of, out of the wrapping of our connector and of aiohttp's."""
+    if isinstance(error, _NotConnectedError) and error.__cause__ is not None:
+        return _origin(error.__cause__)
+    return error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+
+
+def _is_unsendable(error: Exception) -> bool:
+    """An address that aiohttp refuses before it does anything."""
+    return isinstance(error, aiohttp.InvalidURL | aiohttp.NonHttpUrlClientError)
+
+
+def _was_never_sent(error: Exception) -> bool:
+    """Everything here is raised in aiohttp's connectors only, before the request is written."""
+    return isinstance(
+        error,
+        _NotConnectedError
+        | aiohttp.ClientConnectorError
+        | aiohttp.ClientConnectorCertificateError
+        | aiohttp.ConnectionTimeoutError
+        | aiohttp.ServerFingerprintMismatch
+        | aiohttp.ClientHttpProxyError,
+    )
+
+
+def _unreachable(error: Exception, host: str, connect_timeout: float) -> APIConnectionError:
+    origin = _origin(error)
+    if isinstance(origin, asyncio.TimeoutError):
+        return APITimeoutError(f"{host} could not be reached within {connect_timeout:g} s")
+    return APIConnectionError(f"{host} can't be reached: {_cause(origin)}")
+
+
+def _cause(origin: BaseException) -> str:
+    if isinstance(origin, ssl.SSLCertVerificationError):
+        return f"its certificate is not accepted ({origin.verify_message})"
+    if isinstance(origin, ssl.SSLError):
+        return f"no TLS connection ({origin.reason or origin})"
+    if isinstance(origin, aiohttp.ClientHttpProxyError):
+        return f"the proxy refused (HTTP {origin.status})"
+    if isinstance(origin, OSError):
+        return origin.strerror or str(origin) or type(origin).__name__
+    return str(origin) or type(origin).__name__
+
+
+def _broken(error: Exception, what: str) -> APIConnectionError:
+    if isinstance(error, asyncio.TimeoutError):
+        return APITimeoutError(f"{what} stopped coming")
+    return APIConnectionError(f"{what} was cut off ({type(error).__name__})")

@@ -1,0 +1,274 @@
+"""The download queue of one session: the video whose link dies first is fetched first.
+
+There is no worker and no task per waiting video: `save` runs in its caller's task, and waiting is one future in a heap.
+A download that is between two attempts holds no place, so a host that is down does not keep the others waiting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from attrs import define
+
+from wanasync.config import Config
+from wanasync.edges.download import DeadLinkError, Existing, TransferError, fetch
+from wanasync.edges.retrying import full_jitter, retry
+from wanasync.edges.transport import Transport
+from wanasync.errors import APIConnectionError, APIError, DownloadError, LinkExpiredError, ResponseFormatError
+from wanasync.models import DownloadStatistics, SavedVideo, TaskSnapshot
+
+__all__ = ["MAX_RENEWALS", "Saver"]
+
+logger = logging.getLogger("wanasync.saver")
+
+MAX_RENEWALS = 2
+"""Fresh links asked for in a row for one video; one that gives bytes starts the count anew."""
+
+_RETRY_BASE = 0.5
+_RETRY_CAP = 60.0
+
+_MEANS_PROGRESS = 2**16
+"""Bytes an attempt must have added for not being counted as a failed one. A host that gives a few at a time is not
+followed for ever."""
+
+
+@define(order=True)
+class _Place:
+    """One in the queue, by when its link dies, then by arrival."""
+
+    deadline: float
+    number: int
+    turn: asyncio.Future[None]
+
+
+@define(eq=False)
+class _Job:
+    """One video on its way to the disk. `link` is the newest one; `renewals` counts those asked for in a row."""
+
+    snapshot: TaskSnapshot
+    target: Path
+    deadline: float
+    existing: Existing
+    link: str | None
+    renewals: int = 0
+
+
+class Saver:
+    """Saves finished videos, `config.max_downloads` at a time. One per session; `close` it before the transport.
+
+    `renew(task_id)` asks the provider for the task anew, for a fresh link. `clock` gives unix seconds.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        renew: Callable[[str], Awaitable[TaskSnapshot]],
+        config: Config,
+        *,
+        clock: Callable[[], float],
+    ) -> None:
+        self._transport = transport
+        self._renew = renew
+        self._config = config
+        self._clock = clock
+        self._queue: list[_Place] = []
+        self._numbers = itertools.count()
+        self._leashes: set[asyncio.Timeout] = set()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._closed = False
+        self._active = 0
+        self._saved = 0
+        self._failed = 0
+        self._bytes = 0
+        self._resumed_bytes = 0
+        self._links_renewed = 0
+
+    async def save(
+        self,
+        snapshot: TaskSnapshot,
+        target: Path,
+        *,
+        deadline: float,
+        existing: Existing = Existing.REFUSE,
+    ) -> SavedVideo:
+        """Fetch the video of a completed task to `target`.
+
+        `deadline` is when the link dies (unix seconds): it orders the queue, and past it the video is still tried.
+        Raises `LinkExpiredError` where the link is dead and asking anew gave no living one, and `DownloadError` for
+        the rest: at once where the disk is at fault, after `config.download_attempts` in a row without progress where
+        the network is. What was received stays beside the target for the next call, also on cancellation.
+        """
+        job = _Job(snapshot, target, deadline, existing, snapshot.links[0] if snapshot.links else None)
+        try:
+            async with self._leashed(job):
+                video = await self._persist(job)
+        except Exception:
+            self._failed += 1
+            raise
+        self._saved += 1
+        self._bytes += video.bytes
+        self._resumed_bytes += video.resumed_from
+        return video
+
+    def statistics(self) -> DownloadStatistics:
+        return DownloadStatistics(
+            waiting=len(self._leashes) - self._active,
+            active=self._active,
+            saved=self._saved,
+            failed=self._failed,
+            bytes=self._bytes,
+            resumed_bytes=self._resumed_bytes,
+            links_renewed=self._links_renewed,
+        )
+
+    async def close(self) -> None:
+        """End every `save` with a `DownloadError`; their parts stay."""
+        if not self._closed:
+            self._closed = True
+            now = asyncio.get_running_loop().time()
+            for leash in self._leashes:
+                leash.reschedule(now)
+        await self._idle.wait()
+
+    @asynccontextmanager
+    async def _leashed(self, job: _Job) -> AsyncIterator[None]:
+        """What ends a job when the queue is closed: a timeout that has none until then."""
+        if self._closed:
+            raise self._stopped(job)
+        leash = asyncio.timeout(None)
+        try:
+            async with leash:
+                self._leashes.add(leash)
+                self._idle.clear()
+                try:
+                    yield
+                finally:
+                    self._leashes.discard(leash)
+                    if not self._leashes:
+                        self._idle.set()
+        except TimeoutError as error:
+            if not leash.expired():
+                raise
+            raise self._stopped(job) from error
+
+    def _stopped(self, job: _Job) -> DownloadError:
+        return DownloadError(
+            f"{job.target} was not saved: the session was closed; what was received is kept",
+            job.snapshot.id,
+            job.link,
+            str(job.target),
+        )
+
+    # --- one video --------------------------------------------------------------------------------------------------
+
+    async def _persist(self, job: _Job) -> SavedVideo:
+        try:
+            return await retry(
+                lambda: self._advance(job),
+                attempts=self._config.download_attempts,
+                retry_on=(TransferError, APIConnectionError),
+                wait=full_jitter(_RETRY_BASE, _RETRY_CAP),
+                on_retry=lambda error, seconds: _log_retry(job, error, seconds),
+            )
+        except (TransferError, APIConnectionError) as error:
+            raise self._given_up(job, error) from error
+
+    def _given_up(self, job: _Job, error: Exception) -> DownloadError | LinkExpiredError:
+        if self._clock() > job.deadline:
+            return LinkExpiredError(f"its link is past its time, and {error}", job.snapshot.id, job.link)
+        return DownloadError(f"{job.target} could not be fetched: {error}", job.snapshot.id, job.link, str(job.target))
+
+    async def _advance(self, job: _Job) -> SavedVideo:
+        """Fetch while it gets on: whether it stops for good is for the counted retries around this."""
+        while True:
+            link = job.link or await self._renewed(job, None)
+            try:
+                return await self._fetch(job, link)
+            except DeadLinkError as error:
+                if await self._renewed(job, error) == link:
+                    # Perhaps the host only hiccuped: the same link again, but not at once.
+                    raise TransferError(str(error)) from error
+            except TransferError as error:
+                if error.gained < _MEANS_PROGRESS:
+                    raise
+                job.renewals = 0
+                logger.debug("task %s: %s; going on after %d bytes more", job.snapshot.id, error, error.gained)
+
+    async def _fetch(self, job: _Job, link: str) -> SavedVideo:
+        async with self._place(job.deadline):
+            return await fetch(
+                self._transport,
+                link,
+                job.target,
+                task_id=job.snapshot.id,
+                credits=job.snapshot.credits_used,
+                existing=job.existing,
+                clock=self._clock,
+            )
+
+    async def _renewed(self, job: _Job, death: DeadLinkError | None) -> str:
+        """A fresh link from the provider. Raises `LinkExpiredError` where there is none to be had."""
+        if job.renewals >= MAX_RENEWALS:
+            raise LinkExpiredError(f"{death or 'it has no link'}", job.snapshot.id, job.link) from death
+        job.renewals += 1
+        try:
+            snapshot = await self._renew(job.snapshot.id)
+        except APIError as error:
+            if error.status >= 500 or error.status == 429:
+                raise TransferError(f"no fresh link: {error}", retry_after=error.retry_after) from error
+            raise LinkExpiredError(f"{death}; no fresh link: {error}", job.snapshot.id, job.link) from error
+        except ResponseFormatError as error:
+            raise TransferError(f"no fresh link: {error}") from error
+        if not snapshot.links:
+            raise LinkExpiredError(
+                f"{death or 'it has no link'}; a query gave none", job.snapshot.id, job.link
+            ) from death
+        self._links_renewed += 1
+        job.link = snapshot.links[0]
+        return job.link
+
+    # --- the queue --------------------------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def _place(self, deadline: float) -> AsyncIterator[None]:
+        """One of the places for active downloads, given in order of deadlines."""
+        if self._active < self._config.max_downloads:
+            self._active += 1
+        else:
+            await self._turn(deadline)
+        try:
+            yield
+        finally:
+            self._pass_on()
+
+    async def _turn(self, deadline: float) -> None:
+        """Wait for a place; it comes with its count in `_active`."""
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._queue, _Place(deadline, next(self._numbers), turn))
+        try:
+            await turn
+        except asyncio.CancelledError:
+            # Cancelled in the moment between being given the place and taking it.
+            if turn.done() and not turn.cancelled():
+                self._pass_on()
+            raise
+
+    def _pass_on(self) -> None:
+        """Give a place to the next in the queue. Those who went away meanwhile are still in the heap; they drop out."""
+        while self._queue:
+            turn = heapq.heappop(self._queue).turn
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._active -= 1
+
+
+def _log_retry(job: _Job, error: Exception, seconds: float) -> None:
+    logger.info("task %s: %s; trying again in %.1f s", job.snapshot.id, error, seconds)
