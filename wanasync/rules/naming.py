@@ -1,0 +1,174 @@
+"""File names of videos: safe on every file system, and one video each.
+
+A name the user wants is taken as it is or refused with the reason; it is never quietly changed. A name made here, from
+an id or a prompt, is bent until it is safe. All names are relative to the batch's directory, with `/` between parts.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from hashlib import blake2b
+
+from wanasync.errors import RequestValidationError
+
+__all__ = ["MAX_PART", "file_name", "made_name", "name_key", "numbered", "slug", "wanted_name"]
+
+SUFFIX = ".mp4"
+
+MAX_PART = 120
+"""Bytes in one part of a name. File systems allow 255; `.part` files and `-2` need some of the rest."""
+
+MAX_DEPTH = 8
+"""Parts of a name, so that no name can pass the 1,000 or so bytes a whole path may have."""
+
+MAX_SLUG = 48
+MAX_SLUG_BYTES = 100
+
+# Devices under Windows, whatever follows the first dot. The superscript digits are reserved there too.
+_RESERVED = frozenset(
+    ["CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"]
+    + [f"{port}{number}" for port in ("COM", "LPT") for number in "0123456789¹²³"]
+)
+# What Windows forbids in names, control characters, and those that turn the direction of the text around them: a name
+# must read as what it is.
+_FORBIDDEN = re.compile(r'[<>:"|?*/\\\x00-\x1f\x7f-\x9f\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]')
+_LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
+_DRIVE = re.compile(r"[A-Za-z]:")
+_NOT_ASCII_WORD = re.compile(r"[^a-z0-9]+")
+
+
+def file_name(prompt: str, index: int, item_id: str | None = None, wanted: str | None = None) -> str:
+    """The name an item's video would like to have; whether it is still free is for the journal to say.
+
+    Raises `RequestValidationError` where a wanted name can't be had.
+    """
+    return wanted_name(wanted) if wanted is not None else made_name(prompt, index, item_id)
+
+
+def made_name(prompt: str, index: int, item_id: str | None = None) -> str:
+    """A name for an item that wants none: after its id, else its place in the list (from 1) and its prompt."""
+    if item_id is not None:
+        return _safe_stem(item_id, f"{index + 1:04d}") + SUFFIX
+    words = slug(prompt)
+    return f"{index + 1:04d}-{words}{SUFFIX}" if words else f"{index + 1:04d}{SUFFIX}"
+
+
+def wanted_name(wanted: str) -> str:
+    """The user's name for a video, with `.mp4` added where it is missing; folders are allowed.
+
+    Raises `RequestValidationError` for names that would leave the batch's directory, hide, or not exist everywhere.
+    """
+    path = unicodedata.normalize("NFC", wanted).replace("\\", "/")
+    reason = _why_not_relative(path)
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    if not reason and not parts:
+        reason = "must name a file"
+    if not reason and path.endswith("/"):
+        reason = "must name a file, not a folder"
+    if reason:
+        raise RequestValidationError("file", wanted, reason)
+    if not parts[-1].lower().endswith(SUFFIX):
+        parts[-1] += SUFFIX
+    reason = _why_not_parts(parts)
+    if reason:
+        raise RequestValidationError("file", wanted, reason)
+    return "/".join(parts)
+
+
+def _why_not_relative(path: str) -> str | None:
+    if path.startswith("/") or _DRIVE.match(path):
+        return "must be relative to the output directory"
+    if ".." in path.split("/"):
+        return "must not leave the output directory"
+    return None
+
+
+def _why_not_parts(parts: list[str]) -> str | None:
+    if len(parts) > MAX_DEPTH:
+        return f"must not be nested in more than {MAX_DEPTH - 1} folders"
+    if any(folder.lower().endswith(SUFFIX) for folder in parts[:-1]):
+        # Else one item's video could be another item's folder, found out after both were paid for.
+        return f"must not have a folder ending in {SUFFIX}"
+    return next(filter(None, map(_why_not_part, parts)), None)
+
+
+def _why_not_part(part: str) -> str | None:
+    found = _FORBIDDEN.search(part) or _LONE_SURROGATE.search(part)
+    if found:
+        return f"must not contain {found.group()!a}, which not every file system takes"
+    if part.startswith("."):
+        # Hidden files are ours: `.wanasync` holds the journal.
+        return "must not have a part beginning with a dot"
+    if part != part.strip(" ") or part.endswith(".") or part == SUFFIX:
+        return "must not have a part that begins or ends with a space, or ends with a dot"
+    if part.split(".")[0].rstrip(" ").upper() in _RESERVED:
+        return f"must not use {part.split('.')[0]}, which is a device under Windows"
+    if len(part.encode()) > MAX_PART:
+        return f"must not have a part longer than {MAX_PART} bytes"
+    return None
+
+
+def slug(prompt: str) -> str:
+    """The prompt's words as a file name: lower case, letters and digits of any script, joined by dashes.
+
+    At most 48 characters and 100 bytes, cut between words where that does not cost more than half; empty for prompts
+    without a letter or digit.
+    """
+    # Four times the limit is enough of any prompt; the longest are 2,000 characters.
+    text = prompt[: 4 * MAX_SLUG]
+    if text.isascii():
+        words = _NOT_ASCII_WORD.sub("-", text.lower()).strip("-")
+    else:
+        words = _words(unicodedata.normalize("NFKC", text).lower())
+    return _cut(words)
+
+
+def _words(text: str) -> str:
+    """Marks belong to the letter before them: without its vowel signs a word in Hindi or Thai is another word."""
+    spaced = "".join(char if char.isalnum() or _is_mark(char) else " " for char in unicodedata.normalize("NFC", text))
+    return "-".join(word for word in spaced.split() if word[0].isalnum())
+
+
+def _is_mark(char: str) -> bool:
+    return unicodedata.category(char) in ("Mn", "Mc")
+
+
+def _cut(words: str) -> str:
+    short = _first_bytes(words[:MAX_SLUG], MAX_SLUG_BYTES)
+    if short != words and words[len(short)] != "-":
+        space = short.rfind("-")
+        short = short[:space] if space > len(short) // 2 else short
+    return short.rstrip("-")
+
+
+def _first_bytes(text: str, limit: int) -> str:
+    return text if len(text) * 4 <= limit else text.encode()[:limit].decode(errors="ignore")
+
+
+def _safe_stem(text: str, fallback: str) -> str:
+    text = _LONE_SURROGATE.sub("-", _FORBIDDEN.sub("-", unicodedata.normalize("NFC", text)))
+    if text.lower().endswith(SUFFIX):
+        text = text[: -len(SUFFIX)]
+    # A leading dash would be read as an option by many a command, a leading dot hides the file.
+    text = _first_bytes(text.lstrip(".- "), MAX_PART - len(SUFFIX) - 1).rstrip(". ")
+    if text.split(".")[0].rstrip(" ").upper() in _RESERVED:
+        text = f"_{text}"
+    return text or fallback
+
+
+def numbered(name: str, number: int) -> str:
+    """Another name beside one that is taken: `cat.mp4` with 2 becomes `cat-2.mp4`."""
+    folder, slash, last = name.rpartition("/")
+    ending = f"-{number}{SUFFIX}"
+    stem = last[: -len(SUFFIX)] if last.lower().endswith(SUFFIX) else last
+    return f"{folder}{slash}{_first_bytes(stem, MAX_PART - len(ending))}{ending}"
+
+
+def name_key(name: str) -> int:
+    """A 63-bit number, the same for names that a file system may take for the same: by case or by composition."""
+    if name.isascii():
+        folded = name.lower()
+    else:
+        folded = unicodedata.normalize("NFC", unicodedata.normalize("NFD", name).casefold())
+    return int.from_bytes(blake2b(folded.encode(), digest_size=8).digest(), "big") >> 1

@@ -1,0 +1,248 @@
+"""The journal's records: what is planned, and what has become of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from hashlib import blake2b
+from types import MappingProxyType
+from typing import Any
+
+import attrs
+from attrs import Factory, field, frozen
+
+from wanasync.errors import RequestValidationError
+from wanasync.models import VideoRequest
+from wanasync.rules import calls
+from wanasync.rules.lifecycle import PAID_STATES, ItemEvent, ItemState, next_state
+from wanasync.rules.wire import request_from_json, request_to_json
+
+__all__ = [
+    "ItemRecord",
+    "PlannedItem",
+    "Totals",
+    "advance",
+    "check_changes",
+    "identity_json",
+    "identity_of",
+    "item_key",
+    "planned_item",
+    "replanned",
+]
+
+
+@frozen
+class PlannedItem:
+    """One item of the list as it is read, before the journal is asked about it. Best made with `planned_item`.
+
+    `key` is `item_key` of the first such item in the list; the journal counts repetitions. `index` counts from 0.
+    `file` is the name the user wants, relative to the batch's directory.
+    """
+
+    key: str
+    index: int
+    request: VideoRequest
+    item_id: str | None = None
+    file: str | None = None
+    request_json: str = Factory(lambda item: request_to_json(item.request), takes_self=True)
+
+
+def planned_item(request: VideoRequest, index: int, item_id: str | None = None, file: str | None = None) -> PlannedItem:
+    """Raises `RequestValidationError` for an id that can't be written down."""
+    if item_id is not None and not _is_encodable(item_id):
+        raise RequestValidationError("id", item_id, "must be text that can be written as UTF-8, and not empty")
+    text = request_to_json(request)
+    return PlannedItem(_key(identity_of(text), item_id, 1), index, request, item_id, file, text)
+
+
+def _is_encodable(text: str) -> bool:
+    try:
+        return bool(text.encode())
+    except UnicodeEncodeError:
+        return False
+
+
+def item_key(request: VideoRequest, item_id: str | None = None, occurrence: int = 1) -> str:
+    """What an item is known by from run to run: 16 hex digits.
+
+    With an id it is the id's, whatever the request. Without, it is the content's: moving lines about changes nothing,
+    an edited line is a new item, and equal lines are told apart by which `occurrence` (from 1) they are. Whom to call
+    back is no part of the content: a receiver that moved must not make anybody pay again.
+    """
+    return _key(identity_json(request), item_id, occurrence)
+
+
+def identity_json(request: VideoRequest) -> str:
+    """The part of a request that decides what the video will be."""
+    return identity_of(request_to_json(request))
+
+
+def identity_of(request_json: str) -> str:
+    """As `identity_json`, of a request as the journal keeps it, which later rules may no longer accept."""
+    if '"callback_url":' not in request_json:
+        return request_json
+    fields = json.loads(request_json)
+    fields.pop("callback_url", None)
+    return json.dumps(fields, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+
+
+def _key(identity: str, item_id: str | None, occurrence: int) -> str:
+    # This must stay as it is for ever: a journal whose items are no longer recognised is a batch paid for twice.
+    # 63 bits, since SQLite's integers are signed: two of a million items share a key once in 20 million batches, and
+    # then count as repetitions of each other.
+    name = f"id\0{item_id}" if item_id is not None else f"content\0{occurrence}\0{identity}"
+    return f"{int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), 'big') >> 1:016x}"
+
+
+@frozen
+class ItemRecord:
+    """One row of the journal.
+
+    `seq` counts the rows from 1; `index` is the item's place in the list it was last planned from; `file` is where
+    its video is saved, relative to the batch's directory. `attempt` counts the tasks asked for (from 1). Times are
+    unix seconds: `submitted_at` is when the submission went out, `link_deadline` when the links die, `updated_at`
+    the last change (None while nothing has happened). `bytes` and `sha256` are the saved video's. `error_code` and
+    `error_message` tell the last trouble.
+    """
+
+    journal_id: str = field(repr=False)
+    key: str
+    seq: int
+    index: int
+    item_id: str | None
+    request_json: str
+    file: str
+    state: ItemState = ItemState.PLANNED
+    attempt: int = 1
+    task_id: str | None = None
+    submitted_at: float | None = None
+    estimated_time: float | None = None
+    credits_reserved: float | None = None
+    credits_used: float | None = None
+    links: tuple[str, ...] = ()
+    link_deadline: float | None = None
+    bytes: int | None = None
+    sha256: str | None = None
+    error_code: str | None = None
+    error_message: str | None = None
+    updated_at: float | None = None
+
+    @property
+    def request(self) -> VideoRequest:
+        """The request, made anew on each access. Raises `RequestValidationError` if its model's rules were changed."""
+        return request_from_json(self.request_json)
+
+    @property
+    def idempotency_key(self) -> str:
+        """What goes with each submission of this attempt: the same one for ever."""
+        return calls.idempotency_key(self.journal_id, self.key, str(self.attempt))
+
+    @property
+    def charged(self) -> float:
+        """Credits spent on the item as far as is known; failed and refused tasks are not charged."""
+        if self.state in _NOT_CHARGED:
+            return 0.0
+        return (self.credits_reserved if self.credits_used is None else self.credits_used) or 0.0
+
+
+@frozen
+class Totals:
+    """Sums over all items, in credits. `charged` is what was used, or reserved where that isn't known yet."""
+
+    credits_reserved: float = 0.0
+    credits_used: float = 0.0
+    charged: float = 0.0
+
+
+_NOT_CHARGED = frozenset({ItemState.PLANNED, ItemState.REJECTED, ItemState.FAILED})
+
+_NO_ERROR: Mapping[str, Any] = {"error_code": None, "error_message": None}
+_NO_LINKS: Mapping[str, Any] = {"links": (), "link_deadline": None}
+_NO_FILE: Mapping[str, Any] = {"bytes": None, "sha256": None}
+_NO_TASK: Mapping[str, Any] = {
+    "task_id": None,
+    "submitted_at": None,
+    "estimated_time": None,
+    "credits_reserved": None,
+    "credits_used": None,
+}
+
+# What an event makes of the fields it says nothing about.
+_EFFECTS: Mapping[ItemEvent, Mapping[str, Any]] = MappingProxyType(
+    {
+        ItemEvent.SUBMIT: _NO_ERROR,
+        ItemEvent.RESUBMIT: _NO_ERROR,
+        ItemEvent.ACCEPTED: _NO_ERROR,
+        ItemEvent.RESOLVED: {**_NO_ERROR, **_NO_LINKS},
+        ItemEvent.LINKED: _NO_ERROR,
+        # A saved video's links die unused; dropping them keeps the journal small.
+        ItemEvent.SAVED: {**_NO_ERROR, **_NO_LINKS},
+        ItemEvent.FAILED: _NO_LINKS,
+        ItemEvent.FILE_LOST: {**_NO_LINKS, **_NO_FILE},
+        ItemEvent.RETRY: {**_NO_TASK, **_NO_LINKS, **_NO_FILE, **_NO_ERROR},
+    }
+)
+
+_NEEDED: Mapping[ItemEvent, frozenset[str]] = MappingProxyType(
+    {
+        ItemEvent.LINKED: frozenset({"links"}),
+        ItemEvent.SAVED: frozenset({"bytes", "sha256"}),
+    }
+)
+
+_SETTABLE = frozenset(
+    {
+        "task_id",
+        "submitted_at",
+        "estimated_time",
+        "credits_reserved",
+        "credits_used",
+        "links",
+        "link_deadline",
+        "bytes",
+        "sha256",
+        "error_code",
+        "error_message",
+    }
+)
+
+
+def check_changes(event: ItemEvent, changes: Mapping[str, Any]) -> None:
+    """Raises `TypeError` for changes that don't fit the event; a mistake of the caller's, never of the provider's."""
+    if not changes.keys() <= _SETTABLE:
+        raise TypeError(f"{event} can't set {', '.join(sorted(changes.keys() - _SETTABLE))}")
+    needed = _NEEDED.get(event, frozenset())
+    if not changes.keys() >= needed:
+        raise TypeError(f"{event} needs {', '.join(sorted(needed - changes.keys()))}")
+
+
+def advance(record: ItemRecord, event: ItemEvent, changes: Mapping[str, Any], *, now: float) -> ItemRecord:
+    """The record after `event`. Raises `TransitionError` where the table has no such step."""
+    state = next_state(record.state, event)
+    fields = {**_EFFECTS.get(event, {}), **changes, "state": state, "updated_at": now}
+    if event in (ItemEvent.SUBMIT, ItemEvent.RESUBMIT):
+        fields.setdefault("submitted_at", now)
+    if event is ItemEvent.RETRY and record.state is ItemState.FAILED:
+        # A new task is wanted, so a host that honours the key must not answer with the failed one.
+        fields["attempt"] = record.attempt + 1
+    if "links" in changes:
+        fields["links"] = tuple(changes["links"])
+    after = attrs.evolve(record, **fields)
+    if state is ItemState.ACCEPTED and after.task_id is None:
+        raise TypeError(f"{event} needs task_id")
+    return after
+
+
+def replanned(record: ItemRecord, request_json: str) -> ItemRecord:
+    """The record of an item whose id now stands for another request, where nothing was paid for the old one.
+
+    Raises `RequestValidationError` where something was, or may have been: the id would hide what the money was for.
+    """
+    if record.state in PAID_STATES:
+        reason = f"was submitted with another request before (it is {record.state}); give the changed item a new id"
+        raise RequestValidationError("id", record.item_id, reason)
+    if record.submitted_at is None and record.state is ItemState.PLANNED:
+        return attrs.evolve(record, request_json=request_json)
+    # Another request under the old idempotency key would be refused by a host that honours it.
+    fresh = {**_EFFECTS[ItemEvent.RETRY], "state": ItemState.PLANNED, "attempt": record.attempt + 1}
+    return attrs.evolve(record, request_json=request_json, **fresh)
