@@ -1,0 +1,275 @@
+"""What the emulator's videos show: the prompt as a title over slowly drifting colours.
+
+The words are drawn once; for each frame only a small picture of the colours (the encoder's scaler makes it large and
+smooth) and the strip with the clock and the progress line are made. Colours and paths follow from the prompt alone,
+so the same prompt always looks the same.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from hashlib import sha256
+from math import cos, exp, sin, tau
+
+from attrs import frozen
+from PIL import Image, ImageDraw, ImageFilter
+
+from wanasync.emulator.fonts import FontLibrary
+from wanasync.emulator.typesetting import Line, clean, set_text
+
+MARK = "wanasync emulator"
+
+# Ground first, then three lights. Dark enough everywhere for white type.
+PALETTES = (
+    ("0b1026", "3b2fd0", "c9347c", "0f86a6"),
+    ("1a0b12", "c9442b", "a8327a", "b8722a"),
+    ("06140f", "0f7a55", "9a8a2a", "0c5f7b"),
+    ("041423", "0a6fb5", "149a8c", "4a3fbf"),
+    ("160a1f", "7d2bb5", "c94670", "2c4fb0"),
+    ("1b1110", "b8583a", "8c3f7d", "31508f"),
+    ("1c0a14", "b92f66", "6b2fb8", "b8642f"),
+    ("0b1118", "2f6db0", "3f8f94", "60489f"),
+    ("0d1408", "4f7a2a", "1f7f74", "a06a26"),
+    ("0a0d20", "2343c7", "b02c50", "6a2a9c"),
+)
+
+Colour = tuple[float, float, float]
+
+
+@frozen
+class Box:
+    """A rectangle in pixels; even corners, because the picture's colours have half its resolution."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+    @classmethod
+    def around(cls, left: int, top: int, right: int, bottom: int) -> Box:
+        return cls(left - left % 2, top - top % 2, right + right % 2, bottom + bottom % 2)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.right - self.left, self.bottom - self.top
+
+
+# --- colours --------------------------------------------------------------------------------------------------------
+
+
+@frozen
+class _Light:
+    """A soft light on an ellipse: place and reach in shares of the frame's shorter side, pace in turns a minute."""
+
+    colour: Colour
+    x: float
+    y: float
+    reach: float
+    swing: float
+    pace: float
+    phase: float
+
+
+class Backdrop:
+    """Paints the drifting colours of one prompt as small pictures, `size` each."""
+
+    def __init__(self, prompt: str, width: int, height: int) -> None:
+        # Rows of a multiple of 8 pixels of 4 bytes need no padding, whatever the CPU.
+        long, short = 24, 16
+        self.size = (long, short) if width >= height else (short, long)
+        seed = sha256(prompt.encode("utf-8", "surrogatepass")).digest()
+        ground, *lights = (_colour(code) for code in PALETTES[seed[0] % len(PALETTES)])
+        self._ground = ground
+        self._span = (width / min(width, height), height / min(width, height))
+        self._lights = [self._light(colour, seed[1 + 6 * i :]) for i, colour in enumerate(lights)]
+
+    def _light(self, colour: Colour, seed: bytes) -> _Light:
+        x, y, reach, swing, pace, phase = (byte / 255 for byte in seed[:6])
+        across, down = self._span
+        return _Light(
+            colour,
+            x=across * (0.1 + 0.8 * x),
+            y=down * (0.05 + 0.7 * y),
+            reach=(0.38 + 0.25 * reach) * (across * down) ** 0.5,
+            swing=0.22 + 0.2 * swing,
+            pace=(4 + 4 * pace) * (1 if phase > 0.5 else -1),
+            phase=phase * tau,
+        )
+
+    def at(self, second: float) -> bytes:
+        """The colours at a moment of the video, as rows of red, green, blue and a spare byte."""
+        wide, high = self.size
+        across, down = self._span
+        columns, rows, colours = [], [], []
+        for light in self._lights:
+            angle = light.phase + light.pace * second / 60 * tau
+            x, y = light.x + light.swing * across * cos(angle), light.y + light.swing * down * sin(angle)
+            columns.append([exp(-((((i + 0.5) / wide * across - x) / light.reach) ** 2)) for i in range(wide)])
+            rows.append([exp(-((((i + 0.5) / high * down - y) / light.reach) ** 2)) for i in range(high)])
+            colours.append(light.colour)
+        return _mix(self._ground, colours, columns, rows)
+
+
+def _mix(ground: Colour, colours: list[Colour], columns: list[list[float]], rows: list[list[float]]) -> bytes:
+    """Each pixel the mean of ground and lights, weighted by their nearness. The inner loop of the drawing."""
+    picture = bytearray()
+    (r0, g0, b0), (r1, g1, b1), (r2, g2, b2), (r3, g3, b3) = (ground, *colours)
+    for y1, y2, y3 in zip(*rows, strict=True):
+        for x1, x2, x3 in zip(*columns, strict=True):
+            w1, w2, w3 = 2.4 * x1 * y1, 2.4 * x2 * y2, 2.4 * x3 * y3
+            total = 0.8 + w1 + w2 + w3
+            picture += bytes(
+                (
+                    int((0.8 * r0 + w1 * r1 + w2 * r2 + w3 * r3) / total),
+                    int((0.8 * g0 + w1 * g1 + w2 * g2 + w3 * g3) / total),
+                    int((0.8 * b0 + w1 * b1 + w2 * b2 + w3 * b3) / total),
+                    255,
+                )
+            )
+    return bytes(picture)
+
+
+def _colour(code: str) -> Colour:
+    red, green, blue = bytes.fromhex(code)
+    return float(red), float(green), float(blue)
+
+
+# --- words ----------------------------------------------------------------------------------------------------------
+
+
+@frozen
+class Layout:
+    """Where things stand, in pixels; all follows from the frame's shorter side."""
+
+    width: int
+    height: int
+
+    @property
+    def unit(self) -> float:
+        return min(self.width, self.height) / 100
+
+    @property
+    def margin(self) -> int:
+        return round(7 * self.unit)
+
+    @property
+    def small(self) -> int:
+        """Size of the small type."""
+        return max(7, round(2.9 * self.unit))
+
+    @property
+    def strip(self) -> Box:
+        """Time and progress line."""
+        top = self.height - self.margin - round(self.small * 1.9)
+        return Box.around(self.margin, top, self.width - self.margin, self.height - self.margin + round(self.unit))
+
+    @property
+    def title(self) -> Box:
+        top = self.margin + self.small * 2
+        return Box.around(self.margin, top, self.width - self.margin, max(top + 8, self.strip.top - self.small))
+
+
+def draw_words(layout: Layout, prompt: str, label: str, library: FontLibrary) -> tuple[Image.Image, tuple[str, ...]]:
+    """The still part, transparent around the words, and the scripts that no font could show."""
+    ink = Image.new("L", (layout.width, layout.height))
+    _draw_header(ink, layout, label, library)
+    box = layout.title
+    block = set_text(
+        prompt if clean(prompt) else "(empty prompt)",
+        library=library,
+        width=box.size[0],
+        height=box.size[1],
+        largest=max(8, round(12 * layout.unit)),
+        smallest=max(7, round(2.4 * layout.unit)),
+    )
+    # At the bottom of the box: a short prompt leaves the upper part to the colours.
+    baseline = box.bottom - block.height + round(block.line_height * 0.5 + block.size * 0.34)
+    for number, line in enumerate(block.lines):
+        x = box.right - line.width if line.rtl else float(box.left)
+        _draw_line(ink, line, block.size, x, baseline + number * block.line_height, fill=255)
+    return _white(ink, shadow=1.2 * layout.unit), block.unshown
+
+
+def _draw_header(ink: Image.Image, layout: Layout, label: str, library: FontLibrary) -> None:
+    baseline = layout.margin + layout.small
+    dot = round(layout.small * 0.62)
+    ink.paste(255, (layout.margin, round(baseline - layout.small * 0.36 - dot / 2)), _disc(dot))
+    left = layout.margin + round(dot + layout.small * 0.5)
+    right = layout.width - layout.margin
+    mark = _small_line(MARK, layout, library, right - left)
+    _draw_line(ink, mark, layout.small, left, baseline, fill=240)
+    described = _small_line(label, layout, library, right - left)
+    if left + mark.width + layout.small + described.width <= right:
+        _draw_line(ink, described, layout.small, right - described.width, baseline, fill=200)
+
+
+def _small_line(text: str, layout: Layout, library: FontLibrary, width: int) -> Line:
+    """The first line of `text` in small type."""
+    size = layout.small
+    block = set_text(text, library=library, width=max(1, width), height=size * 2, largest=size, smallest=size)
+    return block.lines[0] if block.lines else Line((), 0.0, rtl=False)
+
+
+def _draw_line(ink: Image.Image, line: Line, size: int, x: float, baseline: float, *, fill: int) -> None:
+    draw = ImageDraw.Draw(ink)
+    for run in line.runs:
+        draw.text((x, baseline), run.drawn(), font=run.font(size), fill=fill, anchor="ls", **run.options())
+        x += run.length(size)
+
+
+@lru_cache(maxsize=32)
+def _disc(diameter: int) -> Image.Image:
+    """A round mask with smooth edges, which Pillow's own ellipses lack."""
+    large = Image.new("L", (diameter * 4, diameter * 4))
+    ImageDraw.Draw(large).ellipse((0, 0, diameter * 4 - 1, diameter * 4 - 1), fill=255)
+    return large.resize((diameter, diameter), Image.Resampling.LANCZOS)
+
+
+def _white(ink: Image.Image, shadow: float) -> Image.Image:
+    """White type over its own soft shadow, so that it can be read on any colour. `shadow` is its reach in pixels."""
+    type_ = Image.new("RGBA", ink.size, "white")
+    type_.putalpha(ink)
+    ground = Image.new("RGBA", ink.size, "black")
+    ground.putalpha(ink.filter(ImageFilter.GaussianBlur(shadow)).point([value // 2 for value in range(256)]))
+    return Image.alpha_composite(ground, type_)
+
+
+# --- ticker ---------------------------------------------------------------------------------------------------------
+
+
+class Ticker:
+    """The moving strip: a caption, the time, and a line that fills as the video plays."""
+
+    def __init__(self, layout: Layout, seconds: float, caption: str, library: FontLibrary) -> None:
+        self._layout, self._seconds, self._library = layout, seconds, library
+        self.box = layout.strip
+        width, height = self.box.size
+        self._baseline = layout.small
+        self._line_top = height - max(2, round(0.9 * layout.unit)) - round(layout.unit)
+        self._thickness = max(1, round(0.45 * layout.unit))
+        self._still = Image.new("L", self.box.size)
+        time = _small_line(self._time(seconds), layout, library, width)
+        room = width - round(time.width) - layout.small
+        line = _small_line(caption, layout, library, room)
+        if line.width <= room:
+            _draw_line(self._still, line, layout.small, 0, self._baseline, fill=200)
+        self._still.paste(70, (0, self._line_top, width, self._line_top + self._thickness))
+
+    def at(self, second: float) -> Image.Image:
+        ink = self._still.copy()
+        width = ink.width
+        time = _small_line(self._time(second), self._layout, self._library, width)
+        _draw_line(ink, time, self._layout.small, width - time.width, self._baseline, fill=240)
+        knob = self._thickness * 3
+        reached = round((width - knob) * min(second / self._seconds, 1.0))
+        ink.paste(255, (0, self._line_top, reached + knob // 2, self._line_top + self._thickness))
+        ink.paste(255, (reached, self._line_top + self._thickness // 2 - knob // 2), _disc(knob))
+        return _white(ink, shadow=0)
+
+    def _time(self, second: float) -> str:
+        return f"{_clock_face(second)} / {_clock_face(self._seconds)}"
+
+
+def _clock_face(second: float) -> str:
+    tenths = round(second * 10)
+    return f"{tenths // 600:02d}:{tenths // 10 % 60:02d}.{tenths % 10}"
