@@ -7,6 +7,7 @@ or `[tool.wanasync]` in pyproject.toml), the default here. `resolve` folds them;
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -26,37 +27,73 @@ DEFAULT_BASE_URL = "https://ai.odkkk.com/apiv1"
 ON_UNKNOWN = ("hold", "replay", "resubmit")
 
 
-def _seconds(_: object, attribute: attrs.Attribute[float], value: float) -> None:
-    if not isinstance(value, int | float) or isinstance(value, bool) or not value > 0 or math.isinf(value):
-        raise ConfigError(f"{attribute.name} must be a number of seconds above 0, not {value!r}", attribute.name)
+def _positive(_: object, attribute: attrs.Attribute[float], value: Any) -> None:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not value > 0 or value == math.inf:
+        raise ConfigError(f"{attribute.name} must be a number above 0, not {value!r}", attribute.name)
 
 
-def _count(_: object, attribute: attrs.Attribute[int], value: int) -> None:
+def _count(_: object, attribute: attrs.Attribute[int], value: Any) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ConfigError(f"{attribute.name} must be a whole number of at least 1, not {value!r}", attribute.name)
 
 
-def _base_url(value: str) -> str:
+def _base_url(value: Any) -> Any:
     return value.rstrip("/") if isinstance(value, str) else value
 
 
-def _check_base_url(_: object, __: object, value: str) -> None:
-    parts = urlsplit(value) if isinstance(value, str) else None
-    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-        raise ConfigError(f"base_url must be an http(s) address without query, not {value!r}", "base_url")
-    if parts.username or parts.password:
+def _check_base_url(_: object, __: object, value: Any) -> None:
+    if isinstance(value, str) and "@" in value.split("://", 1)[-1].split("/", 1)[0]:
+        # Not shown: what stands before the @ may be a password.
         raise ConfigError("base_url must not hold a user name or password", "base_url")
+    if not _is_base_url(value):
+        raise ConfigError(f"base_url must be an http(s) address without query, not {value!r}", "base_url")
 
 
-def _check_key(_: object, __: object, value: str | None) -> None:
+def _is_base_url(value: Any) -> bool:
+    if not isinstance(value, str) or not value.isascii() or not value.isprintable() or " " in value:
+        return False
+    try:
+        parts = urlsplit(value)
+        port = parts.port
+    except ValueError:
+        return False
+    named = parts.scheme in ("http", "https") and bool(parts.hostname) and port != 0
+    return named and "?" not in value and "#" not in value
+
+
+def _check_key(_: object, __: object, value: Any) -> None:
     if value is None:
         return
-    if not value or not value.isascii() or not value.isprintable() or " " in value:
+    if not isinstance(value, str) or not value or not value.isascii() or not value.isprintable() or " " in value:
         # The value is not shown: it may be most of a real key.
         raise ConfigError("api_key must be printable ASCII without spaces; was it copied with a line break?", "api_key")
 
 
-def _check_on_unknown(_: object, __: object, value: str) -> None:
+def _check_proxy(_: object, __: object, value: Any) -> None:
+    if value is not None and (not isinstance(value, str) or not value.startswith(("http://", "https://"))):
+        # Not shown: it may hold a password.
+        raise ConfigError("proxy must be an http(s) address", "proxy")
+
+
+def _flag(_: object, attribute: attrs.Attribute[bool | None], value: Any) -> None:
+    if value is not None and not isinstance(value, bool):
+        raise ConfigError(f"{attribute.name} must be true or false, not {value!r}", attribute.name)
+
+
+def _check_limits(_: object, __: object, value: Any) -> None:
+    if value is None:
+        return
+    if not isinstance(value, Limits):
+        raise ConfigError(f"limits must be a Limits(...), not {value!r}", "limits")
+    for name in ("requests", "concurrent"):
+        given = getattr(value, name)
+        if given is not None and (not isinstance(given, int) or isinstance(given, bool) or given < 1):
+            raise ConfigError(f"limits: {name} must be a whole number of at least 1, not {given!r}", "limits")
+    if isinstance(value.per, bool) or not 0 < value.per < math.inf:
+        raise ConfigError(f"limits: per must be a number of seconds above 0, not {value.per!r}", "limits")
+
+
+def _check_on_unknown(_: object, __: object, value: Any) -> None:
     if value not in ON_UNKNOWN:
         raise ConfigError(f"on_unknown must be one of {', '.join(ON_UNKNOWN)}, not {value!r}", "on_unknown")
 
@@ -77,46 +114,37 @@ class Config:
 
     api_key: str | None = field(default=None, repr=False, validator=_check_key)
     base_url: str = field(default=DEFAULT_BASE_URL, converter=_base_url, validator=_check_base_url)
-    connect_timeout: float = field(default=15.0, validator=_seconds)
-    read_timeout: float = field(default=60.0, validator=_seconds)
+    connect_timeout: float = field(default=15.0, validator=_positive)
+    read_timeout: float = field(default=60.0, validator=_positive)
     connect_attempts: int = field(default=6, validator=_count)
     max_submissions_in_flight: int = field(default=32, validator=_count)
     max_polls_in_flight: int = field(default=16, validator=_count)
     max_downloads: int = field(default=8, validator=_count)
     download_attempts: int = field(default=8, validator=_count)
-    limits: Limits | None = None
+    limits: Limits | None = field(default=None, validator=_check_limits)
     on_unknown: str = field(default="hold", validator=_check_on_unknown)
-    link_lifetime: float = field(default=24 * 3600.0, validator=_seconds)
-    results_grace: float = field(default=120.0, validator=_seconds)
-    polls_per_second: float = field(default=20.0, validator=_seconds)
-    allow_private_links: bool | None = None
-    proxy: str | None = field(default=None, repr=False)
+    link_lifetime: float = field(default=24 * 3600.0, validator=_positive)
+    results_grace: float = field(default=120.0, validator=_positive)
+    polls_per_second: float = field(default=20.0, validator=_positive)
+    allow_private_links: bool | None = field(default=None, validator=_flag)
+    proxy: str | None = field(default=None, repr=False, validator=_check_proxy)
 
 
 _FIELDS = {attribute.name: attribute for attribute in attrs.fields(Config)}
-_SETTABLE = tuple(name for name in _FIELDS if name != "limits")
+_LIMITS = tuple(attribute.name for attribute in attrs.fields(Limits))
 _BOOLEANS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 
 
 def _boolean(text: str) -> bool:
-    return _BOOLEANS[text.strip().lower()]
+    return _BOOLEANS[text.lower()]
 
 
-_READERS: dict[str, Callable[[str], Any]] = {
-    "str": str,
-    "int": int,
-    "float": float,
-    "bool": _boolean,
+_READERS: dict[str, tuple[Callable[[str], Any], str]] = {
+    "str": (str, "text"),
+    "int": (int, "a whole number"),
+    "float": (float, "a number"),
+    "bool": (_boolean, "true or false"),
 }
-
-
-def _read_text(name: str, text: str, where: str) -> Any:
-    kind = str(_FIELDS[name].type).split(" | ")[0]
-    try:
-        return _READERS[kind](text)
-    except (ValueError, KeyError) as error:
-        shown = "its value" if name == "api_key" else repr(text)
-        raise ConfigError(f"{where}: {shown} is not a valid {kind}", where) from error
 
 
 def resolve(
@@ -127,23 +155,55 @@ def resolve(
 ) -> tuple[Config, dict[str, str]]:
     """Fold the sources into a `Config`, and tell for each field set where it came from.
 
-    `arguments` that are None count as not given. Unknown names in the file are an error (a typo would otherwise
-    cost money silently); unknown `WAN_*` variables are not ours to judge. Raises `ConfigError`.
+    `arguments` that are None count as not given, and so do empty variables. Unknown names in the file are an error
+    (a typo would otherwise cost money silently); unknown `WAN_*` variables are not ours to judge. In the file,
+    `limits` is a table of requests, per and concurrent; it has no variable. Raises `ConfigError`, which names the
+    source.
     """
-    unknown = sorted(set(file) - set(_SETTABLE))
-    if unknown:
-        known = ", ".join(_SETTABLE)
-        raise ConfigError(f"{file_name}: unknown setting {unknown[0]!r} (known: {known})", unknown[0])
+    _refuse_unknown(file, tuple(_FIELDS), file_name)
     values: dict[str, Any] = {}
     origin: dict[str, str] = {}
-    for name in _SETTABLE:
+    for name in _FIELDS:
         variable = f"WAN_{name.upper()}"
         if arguments.get(name) is not None:
             values[name], origin[name] = arguments[name], "argument"
-        elif environ.get(variable):
-            values[name], origin[name] = _read_text(name, environ[variable], variable), variable
+        elif name != "limits" and environ.get(variable, "").strip():
+            values[name], origin[name] = _read_text(name, environ[variable].strip(), variable), variable
         elif name in file:
             values[name], origin[name] = file[name], file_name
-    if arguments.get("limits") is not None:
-        values["limits"], origin["limits"] = arguments["limits"], "argument"
-    return Config(**values), origin
+    if origin.get("limits") == file_name:
+        values["limits"] = _read_limits(values["limits"], file_name)
+    return _made(values, origin), origin
+
+
+def _made(values: Mapping[str, Any], origin: Mapping[str, str]) -> Config:
+    try:
+        return Config(**values)
+    except ConfigError as error:
+        source = origin.get(error.setting or "", "argument")
+        if source == "argument":
+            raise
+        raise ConfigError(f"{source}: {error.message}", error.setting) from error
+
+
+def _read_text(name: str, text: str, variable: str) -> Any:
+    reader, kind = _READERS[str(_FIELDS[name].type).split(" | ")[0]]
+    try:
+        return reader(text)
+    except (ValueError, KeyError) as error:
+        raise ConfigError(f"{variable}: {name} must be {kind}, not {text!r}", name) from error
+
+
+def _read_limits(table: object, file_name: str) -> Limits:
+    if not isinstance(table, Mapping):
+        raise ConfigError(f"{file_name}: limits must be a table of {', '.join(_LIMITS)}", "limits")
+    _refuse_unknown(table, _LIMITS, f"{file_name}: limits")
+    return Limits(**table)
+
+
+def _refuse_unknown(table: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
+    for name in table:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+            raise ConfigError(f"{where}: no such setting as {name!r}; {hint}", name)

@@ -1,0 +1,310 @@
+"""The commands and their flags. What they do stands in the modules beside this one, imported when a command runs."""
+
+from __future__ import annotations
+
+import functools
+import os
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, ParamSpec
+
+import typer
+
+from wanasync import WanError, __version__
+from wanasync.cli import exits
+from wanasync.cli import options as opt
+
+__all__ = ["app", "run_app"]
+
+P = ParamSpec("P")
+
+app = typer.Typer(
+    name="wanasync",
+    help="Prompts go in, video files come out; neither a paid task nor a finished video is ever lost.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+"""The command line as a typer app."""
+
+
+def run_app(arguments: Sequence[str]) -> int:
+    """Run the app and return its exit code."""
+    try:
+        app(args=list(arguments), prog_name="wanasync")
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else exits.DONE
+    return exits.DONE
+
+
+def guarded(command: Callable[P, int]) -> Callable[P, None]:
+    """A command that ends with the exit code it returns, or with one sentence on stderr for an error of wanasync."""
+
+    @functools.wraps(command)
+    def ending(*args: P.args, **kwargs: P.kwargs) -> None:
+        raise typer.Exit(_code(functools.partial(command, *args, **kwargs)))
+
+    return ending
+
+
+def _code(command: Callable[[], int]) -> int:
+    from wanasync.cli.screen import Screen
+
+    try:
+        return command()
+    except WanError as error:
+        Screen().complain(str(error))
+        return exits.of_error(error)
+    except KeyboardInterrupt:
+        Screen().complain("interrupted before anything was sent")
+        return exits.INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read stdout has gone. Python would complain of it once more when it flushes at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return exits.STOPPED
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"wanasync {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Tell the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command("run")
+@guarded
+def run_command(
+    source: Annotated[str, typer.Argument(metavar="LIST", help="A .txt, .csv, .jsonl or .json list; - reads stdin.")],
+    to: opt.ToDirectory = Path("videos"),
+    form: opt.ListFormat = None,
+    budget: Annotated[
+        float | None, typer.Option(min=0, metavar="CREDITS", help="Stop before more than this can be spent.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Submit at most this many in this run.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the list and say what would be sent.")] = False,
+    quality: opt.Quality = None,
+    aspect_ratio: opt.AspectRatio = None,
+    duration: opt.Duration = None,
+    model: opt.Model = None,
+    no_prompt_extend: opt.NoPromptExtend = False,
+    emulator: opt.Emulated = False,
+    api_key: opt.ApiKey = None,
+    base_url: opt.BaseUrl = None,
+    on_unknown: opt.OnUnknown = None,
+    max_rpm: opt.MaxRpm = None,
+    max_concurrent: opt.MaxConcurrent = None,
+    json: opt.Json = False,
+    plain: opt.Plain = False,
+    quiet: opt.Quiet = False,
+    verbose: opt.Verbose = 0,
+) -> int:
+    """Make the videos of a list. The same command again goes on where it was left.
+
+    Flags for requests hold for lines that leave the field out. A bad line is told before anything is paid.
+    """
+    from wanasync.cli.connection import Connection
+    from wanasync.cli.run import RunJob, checked_defaults, run
+
+    job = RunJob(
+        source,
+        to,
+        Connection(api_key, base_url, emulator, on_unknown, max_rpm, max_concurrent),
+        command=_command_line(),
+        format=form,
+        defaults=checked_defaults(_request_fields(quality, aspect_ratio, duration, model, no_prompt_extend)),
+        budget=budget,
+        limit=limit,
+    )
+    return run(job, _screen(json, plain, quiet, verbose), dry=dry_run)
+
+
+@app.command()
+@guarded
+def generate(
+    prompt: Annotated[str, typer.Argument(help="What to show.")],
+    to: Annotated[
+        Path, typer.Option("--to", "-o", metavar="FILE", help="A new file, or a directory to name one in.")
+    ] = Path(),
+    quality: opt.Quality = None,
+    aspect_ratio: opt.AspectRatio = None,
+    duration: opt.Duration = None,
+    model: opt.Model = None,
+    no_prompt_extend: opt.NoPromptExtend = False,
+    timeout: Annotated[float | None, typer.Option(min=0, metavar="SECONDS", help="Wait no longer than this.")] = None,
+    emulator: opt.Emulated = False,
+    api_key: opt.ApiKey = None,
+    base_url: opt.BaseUrl = None,
+    on_unknown: opt.OnUnknown = None,
+    json: opt.Json = False,
+    plain: opt.Plain = False,
+    quiet: opt.Quiet = False,
+    verbose: opt.Verbose = 0,
+) -> int:
+    """Make one video of one prompt, and print its path."""
+    from wanasync.cli.connection import Connection
+    from wanasync.cli.interrupts import run_interruptible
+    from wanasync.cli.tasks import generate
+
+    request = _request(prompt, _request_fields(quality, aspect_ratio, duration, model, no_prompt_extend))
+    connection = Connection(api_key, base_url, emulator, on_unknown)
+    screen = _screen(json, plain, quiet, verbose)
+    return run_interruptible(lambda _: generate(request, to, connection, screen, timeout))
+
+
+@app.command()
+@guarded
+def submit(
+    prompts: Annotated[list[str], typer.Argument(metavar="PROMPT...", help="What to show; one task for each.")],
+    quality: opt.Quality = None,
+    aspect_ratio: opt.AspectRatio = None,
+    duration: opt.Duration = None,
+    model: opt.Model = None,
+    no_prompt_extend: opt.NoPromptExtend = False,
+    api_key: opt.ApiKey = None,
+    base_url: opt.BaseUrl = None,
+    on_unknown: opt.OnUnknown = None,
+    json: opt.Json = False,
+) -> int:
+    """Submit prompts without waiting, and print the tasks' ids; `fetch` saves their videos."""
+    from wanasync.cli.connection import Connection
+    from wanasync.cli.interrupts import run_interruptible
+    from wanasync.cli.tasks import submit
+
+    fields = _request_fields(quality, aspect_ratio, duration, model, no_prompt_extend)
+    requests = [_request(prompt, fields) for prompt in prompts]
+    connection = Connection(api_key, base_url, on_unknown=on_unknown)
+    return run_interruptible(lambda _: submit(requests, connection, _screen(json)))
+
+
+@app.command()
+@guarded
+def fetch(
+    task_ids: Annotated[
+        list[str] | None, typer.Argument(metavar="ID...", help="Tasks, of this or any other program; - reads stdin.")
+    ] = None,
+    ids: Annotated[Path | None, typer.Option(metavar="FILE", help="A file with a task id a line.")] = None,
+    to: opt.ToDirectory = Path("videos"),
+    api_key: opt.ApiKey = None,
+    base_url: opt.BaseUrl = None,
+    json: opt.Json = False,
+    quiet: opt.Quiet = False,
+) -> int:
+    """Save the videos of tasks, waiting for those that are not finished."""
+    from wanasync.cli.connection import Connection
+    from wanasync.cli.interrupts import run_interruptible
+    from wanasync.cli.tasks import fetch
+
+    wanted = _task_ids(task_ids or [], ids)
+    connection = Connection(api_key, base_url)
+    return run_interruptible(lambda _: fetch(wanted, to, connection, _screen(json, quiet=quiet)))
+
+
+@app.command()
+@guarded
+def status(
+    targets: Annotated[list[str], typer.Argument(metavar="DIR|ID...", help="A batch's directory, or tasks.")],
+    api_key: opt.ApiKey = None,
+    base_url: opt.BaseUrl = None,
+    json: opt.Json = False,
+) -> int:
+    """Tell where a batch stands, from its journal alone, or how tasks do."""
+    from wanasync.cli.connection import Connection
+    from wanasync.cli.interrupts import run_interruptible
+    from wanasync.cli.tasks import statuses
+
+    connection = Connection(api_key, base_url)
+    return run_interruptible(lambda _: statuses(targets, connection, _screen(json)))
+
+
+@app.command("credits")
+@guarded
+def credits_command(
+    api_key: opt.ApiKey = None,
+    base_url: opt.BaseUrl = None,
+    emulator: opt.Emulated = False,
+    json: opt.Json = False,
+) -> int:
+    """Tell the account's balance; also a free check of the key."""
+    from wanasync.cli.connection import Connection
+    from wanasync.cli.interrupts import run_interruptible
+    from wanasync.cli.tasks import credits_left
+
+    return run_interruptible(lambda _: credits_left(Connection(api_key, base_url, emulator), _screen(json)))
+
+
+@app.command()
+@guarded
+def config(
+    api_key: opt.ApiKey = None,
+    base_url: opt.BaseUrl = None,
+    on_unknown: opt.OnUnknown = None,
+    json: opt.Json = False,
+) -> int:
+    """Show each setting, its value and where it comes from. The key is never shown."""
+    from wanasync.cli.connection import Connection
+    from wanasync.cli.settings import show_config
+
+    return show_config(Connection(api_key, base_url, on_unknown=on_unknown), _screen(json))
+
+
+def _screen(json: bool = False, plain: bool = False, quiet: bool = False, verbose: int = 0) -> Any:
+    from wanasync.cli.screen import Screen
+
+    return Screen(json=json, plain=plain, verbosity=-1 if quiet else verbose)
+
+
+def _request_fields(
+    quality: str | None, aspect_ratio: str | None, duration: int | None, model: str | None, no_prompt_extend: bool
+) -> dict[str, Any]:
+    fields = {
+        "quality": quality,
+        "aspect_ratio": aspect_ratio,
+        "duration": duration,
+        "model": model,
+        "prompt_extend": False if no_prompt_extend else None,
+    }
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _request(prompt: str, fields: dict[str, Any]) -> Any:
+    from wanasync import VideoRequest
+
+    return VideoRequest(prompt, **fields)
+
+
+def _task_ids(arguments: list[str], file: Path | None) -> list[str]:
+    lines: list[str] = []
+    for argument in arguments:
+        lines += sys.stdin.read().splitlines() if argument == "-" else [argument]
+    if file is not None:
+        try:
+            lines += file.read_text("utf-8-sig").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise typer.BadParameter(f"{file}: can't be read: {error}") from error
+    ids = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    if not ids:
+        raise typer.BadParameter("no task ids were given")
+    return list(dict.fromkeys(ids))
+
+
+def _command_line() -> str:
+    """What was typed, to be typed again; without the key, which is not for the screen."""
+    words = iter(sys.argv[1:])
+    kept = ["wanasync"]
+    for word in words:
+        if word == "--api-key":
+            next(words, None)
+        elif not word.startswith("--api-key="):
+            kept.append(word)
+    return shlex.join(kept)

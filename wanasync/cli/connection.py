@@ -1,0 +1,73 @@
+"""A session for one command: with the provider, or with an emulator of its own."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import attrs
+from attrs import field, frozen
+
+from wanasync import Config, ConfigError, Limits, load_config
+
+if TYPE_CHECKING:
+    from wanasync import Event, WanSession
+
+__all__ = ["Connection", "connected"]
+
+
+@frozen
+class Connection:
+    """The flags that say whom to talk to, and how; what is None comes from the other sources of settings."""
+
+    api_key: str | None = field(default=None, repr=False)
+    base_url: str | None = None
+    emulator: bool = False
+    on_unknown: str | None = None
+    max_rpm: int | None = None
+    max_concurrent: int | None = None
+
+    def config(self) -> tuple[Config, Mapping[str, str]]:
+        """Settings and where each came from. Raises `ConfigError`; a missing key is none yet."""
+        limits = None
+        if self.max_rpm is not None or self.max_concurrent is not None:
+            limits = Limits(requests=self.max_rpm, concurrent=self.max_concurrent)
+        return load_config(
+            {"api_key": self.api_key, "base_url": self.base_url, "on_unknown": self.on_unknown, "limits": limits}
+        )
+
+    def usable_config(self) -> Config:
+        """Settings that a session can be opened with. Raises `ConfigError`."""
+        config, _ = self.config()
+        if config.api_key is None and not self.emulator:
+            raise ConfigError("no API key: set WAN_API_KEY. To try it without one, add --emulator", "api_key")
+        return config
+
+
+@asynccontextmanager
+async def connected(
+    connection: Connection, on_event: Callable[[Event], None] | None = None
+) -> AsyncIterator[WanSession]:
+    """An open session. Raises `ConfigError`."""
+    from wanasync import WanSession
+
+    config = connection.usable_config()
+    if not connection.emulator:
+        async with WanSession(config=config, on_event=on_event) as wan:
+            yield wan
+        return
+    async with _emulator() as emulator:
+        # The user's key and address stay out of it: nothing of an emulated run may reach the provider.
+        config = attrs.evolve(config, api_key=emulator.api_key, base_url=emulator.base_url, proxy=None)
+        async with WanSession(config=config, on_event=on_event) as wan:
+            yield wan
+
+
+def _emulator() -> Any:
+    try:
+        from wanasync.emulator import Emulator
+    except ModuleNotFoundError as error:
+        raise ConfigError("the emulator needs its extra: pip install 'wanasync[emulator]'") from error
+    # Tasks take 2 to 6 seconds, links live for over an hour.
+    return Emulator(videos="real", speed=20.0, durations=(40.0, 120.0), render_workers=2)

@@ -1,0 +1,45 @@
+"""Exit codes, and what a command's end is called."""
+
+from __future__ import annotations
+
+from wanasync import (
+    AuthenticationError,
+    BatchProgress,
+    BudgetExceededError,
+    ConfigError,
+    InsufficientCreditError,
+    ListError,
+    PermissionDeniedError,
+    RequestValidationError,
+    WanError,
+)
+
+__all__ = ["DONE", "FAILED", "INTERRUPTED", "KEY_REFUSED", "STOPPED", "USAGE", "of_batch", "of_error"]
+
+DONE = 0
+FAILED = 1
+USAGE = 2
+KEY_REFUSED = 3
+STOPPED = 4
+INTERRUPTED = 130
+
+
+def of_error(error: WanError) -> int:
+    """The code for a command that ended with an error."""
+    if isinstance(error, AuthenticationError | PermissionDeniedError):
+        return KEY_REFUSED
+    if isinstance(error, InsufficientCreditError | BudgetExceededError):
+        return STOPPED
+    if isinstance(error, ConfigError | ListError | RequestValidationError):
+        return USAGE
+    return FAILED
+
+
+def of_batch(progress: BatchProgress, stop_error: WanError | None) -> int:
+    """The code for a batch that came to its end by itself."""
+    if isinstance(stop_error, AuthenticationError | PermissionDeniedError):
+        return KEY_REFUSED
+    if progress.stopped is not None:
+        return STOPPED
+    unsaved = (progress.failed, progress.rejected, progress.unknown, progress.expired, progress.pending)
+    return FAILED if any(unsaved) else DONE

@@ -1,0 +1,92 @@
+"""The flags that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = [
+    "ApiKey",
+    "AspectRatio",
+    "BaseUrl",
+    "Duration",
+    "Emulated",
+    "Json",
+    "MaxConcurrent",
+    "MaxRpm",
+    "Model",
+    "NoPromptExtend",
+    "OnUnknown",
+    "Plain",
+    "Quality",
+    "Quiet",
+    "Verbose",
+]
+
+_PROVIDER = "Provider"
+_REQUESTS = "Requests"
+_SCREEN = "Output"
+
+Emulated = Annotated[
+    bool,
+    typer.Option(
+        "--emulator", help="Use an emulated provider: no key, no cost, real videos.", rich_help_panel=_PROVIDER
+    ),
+]
+ApiKey = Annotated[
+    str | None,
+    typer.Option(
+        metavar="KEY",
+        help="Better set WAN_API_KEY: other users of this machine may see command lines.",
+        rich_help_panel=_PROVIDER,
+    ),
+]
+BaseUrl = Annotated[
+    str | None, typer.Option(metavar="URL", help="The API's address (WAN_BASE_URL).", rich_help_panel=_PROVIDER)
+]
+OnUnknown = Annotated[
+    str | None,
+    typer.Option(
+        metavar="hold|replay|resubmit",
+        help="Where a submission's reply is lost: hold it (default), ask again with the same key, or send it anew.",
+        rich_help_panel=_PROVIDER,
+    ),
+]
+MaxRpm = Annotated[
+    int | None,
+    typer.Option(min=1, metavar="N", help="Submissions a minute, where the limit is known.", rich_help_panel=_PROVIDER),
+]
+MaxConcurrent = Annotated[
+    int | None,
+    typer.Option(min=1, metavar="N", help="Unfinished tasks, where the limit is known.", rich_help_panel=_PROVIDER),
+]
+
+Quality = Annotated[
+    str | None, typer.Option(metavar="480p|720p|1080p", rich_help_panel=_REQUESTS, help="Default 720p.")
+]
+AspectRatio = Annotated[
+    str | None, typer.Option(metavar="W:H", rich_help_panel=_REQUESTS, help="16:9 (default), 9:16, 1:1, 4:3 or 3:4.")
+]
+Duration = Annotated[int | None, typer.Option(metavar="SECONDS", rich_help_panel=_REQUESTS, help="5 (default) or 10.")]
+Model = Annotated[str | None, typer.Option(metavar="NAME", rich_help_panel=_REQUESTS, help="The model.")]
+NoPromptExtend = Annotated[
+    bool,
+    typer.Option("--no-prompt-extend", rich_help_panel=_REQUESTS, help="Take prompts as they are, not elaborated."),
+]
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON object a line on stdout.", rich_help_panel=_SCREEN)]
+Plain = Annotated[
+    bool, typer.Option("--plain", "--no-progress", help="Plain lines, no live display.", rich_help_panel=_SCREEN)
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only errors.", rich_help_panel=_SCREEN)]
+Verbose = Annotated[
+    int, typer.Option("--verbose", "-v", count=True, help="A line for each item.", rich_help_panel=_SCREEN)
+]
+
+ListFormat = Annotated[
+    str | None,
+    typer.Option("--format", metavar="txt|csv|jsonl|json", help="The list's kind, if its name doesn't tell."),
+]
+ToDirectory = Annotated[Path, typer.Option("--to", "-o", metavar="DIR", help="Where the videos go.")]

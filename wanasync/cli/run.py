@@ -1,0 +1,205 @@
+"""`wanasync run`: a list becomes a directory of videos."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from attrs import field, frozen
+from rich.text import Text
+
+from wanasync import (
+    BatchItem,
+    BatchProgress,
+    ConfigError,
+    JournalError,
+    ListError,
+    OutcomeState,
+    RequestList,
+    RequestValidationError,
+    VideoRequest,
+    WanError,
+)
+from wanasync.cli import exits, words
+from wanasync.cli.connection import Connection, connected
+from wanasync.cli.interrupts import Interrupts, run_interruptible
+from wanasync.cli.outcomes import Results, outcome_line, outcome_object, request_object
+from wanasync.cli.progress import showing
+from wanasync.cli.screen import Screen
+
+if TYPE_CHECKING:
+    from wanasync import Batch
+
+__all__ = ["RunJob", "checked_defaults", "run"]
+
+SAMPLES = 3
+"""Requests that a dry run shows in full."""
+
+
+@frozen
+class RunJob:
+    """What `run` was told. `command` is the command line to go on with, without the key."""
+
+    source: str
+    directory: Path
+    connection: Connection
+    command: str = "wanasync run"
+    format: str | None = None
+    defaults: Mapping[str, Any] = field(factory=dict)
+    budget: float | None = None
+    limit: int | None = None
+
+
+def checked_defaults(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The request fields given as flags. Raises `ConfigError` for one that no line could be right with."""
+    defaults = {name: value for name, value in given.items() if value is not None}
+    try:
+        VideoRequest("any", **defaults)
+    except RequestValidationError as error:
+        # What is wrong with a field that was not given is the lines' to mend.
+        if error.field in defaults:
+            raise ConfigError(f"--{error.field.replace('_', '-')}: {error}", error.field) from error
+    return defaults
+
+
+def run(job: RunJob, screen: Screen, *, dry: bool = False) -> int:
+    """Run the whole list, or with `dry` only say what would be sent. Returns the exit code; raises `WanError`."""
+    if not dry:
+        job.connection.usable_config()
+    with RequestList(job.source, format=job.format, defaults=job.defaults) as requests:
+        try:
+            total = requests.check()
+        except ListError as error:
+            _show_problems(error, screen)
+            return exits.USAGE
+        if dry:
+            return _show_plan(job, requests, total, screen)
+        return run_interruptible(lambda interrupts: _Run(job, screen, interrupts).run(requests, total))
+
+
+def _show_problems(error: ListError, screen: Screen) -> None:
+    screen.complain(f"{error}; nothing was sent")
+    for problem in error.problems:
+        screen.console.print(Text(f"  {problem}"))
+    if error.count > len(error.problems):
+        screen.console.print(Text(f"  … and {words.number(error.count - len(error.problems))} more"))
+
+
+def _show_plan(job: RunJob, requests: Iterable[BatchItem], total: int, screen: Screen) -> int:
+    kinds: Counter[str] = Counter()
+    samples: list[BatchItem] = []
+    for item in requests:
+        kinds[_kind(item.request)] += 1
+        if len(samples) < SAMPLES:
+            samples.append(item)
+        if screen.json:
+            screen.record({"id": item.id, "file": item.file, **request_object(item.request)})
+    screen.say(f"{words.count(total, 'request')} in {job.source}, all fine; this is what would be sent:")
+    for kind, value in kinds.most_common():
+        screen.say(Text.assemble((f"  {words.number(value):>7}", "bold"), f"  {kind}"))
+    for item in samples:
+        screen.say(f"  e.g. {words.clipped(str(request_object(item.request)), 160)}", "dim")
+    screen.say("Nothing was sent.")
+    return exits.DONE
+
+
+def _kind(request: VideoRequest) -> str:
+    said = [request.quality or "default quality", f"{request.duration} s" if request.duration else "default duration"]
+    return f"{request.model}, {', '.join(said)}"
+
+
+class _Run:
+    """One run over a checked list."""
+
+    def __init__(self, job: RunJob, screen: Screen, interrupts: Interrupts) -> None:
+        self._job = job
+        self._screen = screen
+        self._interrupts = interrupts
+        self._results = Results()
+        self._progress: Callable[[], BatchProgress] = BatchProgress
+        self._stop_error: WanError | None = None
+        self._opened = False
+        self._started = time.monotonic()
+
+    async def run(self, requests: Iterable[BatchItem], total: int) -> int:
+        try:
+            await self._work(requests, total)
+        except JournalError as error:
+            if self._opened:
+                raise
+            self._screen.complain(f"{error}; nothing was sent")
+            return exits.USAGE
+        except asyncio.CancelledError:
+            if not self._interrupts.asked:
+                raise
+        return self._end()
+
+    async def _work(self, requests: Iterable[BatchItem], total: int) -> None:
+        job, screen = self._job, self._screen
+        async with connected(job.connection) as wan:
+            self._greet(total, wan.config.base_url)
+            batch = wan.batch(requests, to=job.directory, budget=job.budget, limit=job.limit, total=total)
+            async with batch:
+                self._opened, self._progress = True, batch.progress
+                self._interrupts.on_first = lambda: self._interrupted(batch)
+                async with showing(screen, batch, wan.statistics, job.budget):
+                    async for outcome in batch:
+                        self._results.add(outcome)
+                        if screen.json:
+                            screen.record(outcome_object(outcome))
+                        screen.detail(outcome_line(outcome))
+                self._stop_error = batch.stop_error
+
+    def _greet(self, total: int, base_url: str) -> None:
+        where = "on the emulator" if self._job.connection.emulator else f"at {base_url}"
+        name = "stdin" if self._job.source == "-" else self._job.source
+        arrow = "->" if self._screen.ascii else "→"
+        self._screen.say(
+            Text.assemble(
+                ("wanasync  ", "bold"),
+                f"{words.count(total, 'video')} of {name} {arrow} {self._job.directory}",
+                (f"  {where}", "dim"),
+            )
+        )
+
+    def _interrupted(self, batch: Batch) -> bool:
+        batch.stop("interrupted")
+        if not self._job.connection.emulator:
+            return True
+        # Its tasks die with the emulator: the next run would look for them in vain.
+        self._screen.say("finishing what the emulator has begun; Ctrl-C again leaves at once", "yellow")
+        return False
+
+    def _end(self) -> int:
+        progress = self._progress()
+        if self._opened:
+            self._results.show(self._screen, self._job.directory, progress, time.monotonic() - self._started)
+        if self._interrupts.asked:
+            self._screen.complain(f"interrupted; nothing is lost. To go on: {self._job.command}")
+            return exits.INTERRUPTED
+        if progress.stopped is not None:
+            self._screen.complain(self._stop_words(progress.stopped))
+        elif self._results.counts[OutcomeState.PENDING]:
+            self._screen.say(f"To go on: {self._job.command}")
+        return exits.of_batch(progress, self._stop_error)
+
+    def _stop_words(self, reason: str) -> str:
+        job = self._job
+        match reason:
+            case "limit":
+                said = f"stopped at the limit of {words.count(job.limit or 0, 'submission')}"
+            case "budget":
+                said = f"stopped before the budget of {words.credits(job.budget or 0)} credits could be passed"
+                if self._stop_error:
+                    said += f": {self._stop_error}"
+            case "no credit":
+                said = f"stopped, the account has no credit left: {self._stop_error}"
+            case "key refused":
+                return f"the API key was refused: {self._stop_error}"
+            case _:
+                said = f"stopped: {self._stop_error or reason}"
+        return f"{said}. To go on: {job.command}"
