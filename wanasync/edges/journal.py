@@ -103,7 +103,7 @@ _SCHEMA = (
         items INTEGER NOT NULL,
         credits_reserved REAL NOT NULL,
         credits_used REAL NOT NULL,
-        charged REAL NOT NULL
+        committed REAL NOT NULL
     )
     """,
 )
@@ -151,7 +151,7 @@ _UPDATE = (
 )
 _TALLY = (
     "UPDATE tally SET items = items + ?, credits_reserved = credits_reserved + ?, credits_used = credits_used + ?, "
-    "charged = charged + ? WHERE state = ?"
+    "committed = committed + ? WHERE state = ?"
 )
 
 
@@ -229,16 +229,16 @@ class Journal:
         check_changes(event, changes)
         return await self._do(functools.partial(self._store.record, key, event, changes, self._now()))
 
-    async def get(self, key: str) -> ItemRecord | None:
-        """The record of an item, after all that was asked for before; None if there is no such item."""
+    async def get(self, key: str) -> ItemRecord:
+        """The record of an item, after all that was asked for before. Raises `JournalError` if there is none."""
         return await self._do(functools.partial(self._store.get, key))
 
     async def iter_items(self, states: Iterable[ItemState] | None = None) -> AsyncIterator[ItemRecord]:
-        """All items in the order they were first planned; or those in `states`, state after state.
+        """All items in the order they were first planned; or those in `states`, state after state as life goes.
 
         Read in slices: an item that changes its state meanwhile may come again in a later state, or not at all.
         """
-        for state in [None] if states is None else list(dict.fromkeys(states)):
+        for state in [None] if states is None else sorted(set(states), key=_CODES.__getitem__):
             after = 0
             while chunk := await self._do(functools.partial(self._store.slice, state, after)):
                 for record in chunk:
@@ -521,14 +521,12 @@ class _Store:
         change[0] += sign
         change[1] += sign * (record.credits_reserved or 0)
         change[2] += sign * (record.credits_used or 0)
-        change[3] += sign * record.charged
+        change[3] += sign * record.committed
 
     # Operations
 
     def record(self, key: str, event: ItemEvent, changes: Mapping[str, Any], now: float) -> ItemRecord:
         before = self.get(key)
-        if before is None:
-            raise JournalError(f"there is no item {key} in the journal", str(self.path))
         after = advance(before, event, changes, now=now)
         self._write(before, after)
         return after
@@ -540,9 +538,11 @@ class _Store:
         self._count(before, -1)
         self._count(after, +1)
 
-    def get(self, key: str) -> ItemRecord | None:
+    def get(self, key: str) -> ItemRecord:
         row = self._db.execute(f"{_SELECT} WHERE item.key = ?", (_number(key),)).fetchone()
-        return self._read(row) if row else None
+        if row is None:
+            raise JournalError(f"there is no item {key} in the journal", str(self.path))
+        return self._read(row)
 
     def slice(self, state: ItemState | None, after: int) -> list[ItemRecord]:
         if state is None:
@@ -562,7 +562,7 @@ class _Store:
         return MappingProxyType({_STATES[code]: items for code, items in rows})
 
     def totals(self) -> Totals:
-        sums = "SELECT total(credits_reserved), total(credits_used), total(charged) FROM tally"
+        sums = "SELECT total(credits_reserved), total(credits_used), total(committed) FROM tally"
         # Adding and taking away fractions leaves dust, which nobody wants to read in a report.
         return Totals(*(round(value, 6) + 0.0 for value in self._db.execute(sums).fetchone()))
 

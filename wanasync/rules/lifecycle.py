@@ -1,23 +1,26 @@
 """The life of an item, as a table.
 
-                  ┌──── throttled, never_sent ────┐
-                  ▼                               │
-    ●──────▶ planned ────────── submit ────▶ submitting ────── accepted ─────▶ accepted
-                ▲                                 │                              │ ▲ │
-                │ retry                           ├── refused ──▶ rejected       │ │ │
-                │ (rejected, failed)              │                              │ │ └── failed ──▶ failed
-                │                                 └── reply_lost, interrupted    │ │
-                │                                             │                  │ └── resolved (unknown, expired)
-                │                                             ▼                  │     file_lost (saved)
-                │                                          unknown               │
-                │                    throttled, never_sent,  ▲ │                 │
-                │                     refused, reply_lost,   │ │ resubmit      linked
-                │                     interrupted            │ ▼                 │
-                │                                        resubmitting            ▼
-                │                                             └─ accepted ─▶   ready ───── saved ─────▶ saved
-                │                                                             ▲  │ (linked: a fresh link)
-                └── from rejected and failed, when a run asks for it   linked │  ▼ expired, lost (accepted, too)
-                                                                            expired
+    planned ── submit ─▶ submitting ── accepted ─▶ accepted ── linked ─▶ ready ── saved ─▶ saved
+
+is the way things should go. The others:
+
+    from           when                        to
+    submitting     not_taken                   planned         nothing was created: to be sent again
+                   refused                     rejected        not charged
+                   reply_lost, interrupted     unknown         may be charged: held
+    rejected       submit                      submitting      in a later run
+    unknown        resolved                    accepted        its task was found
+                   resubmit                    resubmitting    the same idempotency key again
+    resubmitting   accepted                    accepted
+                   anything else               unknown
+    accepted       failed                      failed          not charged
+                   expired, lost               expired         charged, and nothing to fetch
+    ready          linked                      ready           a fresh link
+                   expired, lost               expired
+    expired        linked                      ready           the provider has a living link after all
+                   resolved, failed            accepted, failed
+    failed         retry                       planned         another attempt, when asked for
+    saved          file_lost                   accepted        ask for a fresh link
 
 Money is at stake in two places. `submitting` is on disk before the request leaves, so whatever is found in it after a
 crash may have been paid for: `interrupted`. And a resubmission is no fresh start: even when it is refused or throttled,
@@ -68,8 +71,8 @@ class ItemEvent(enum.StrEnum):
     SUBMIT = "submit"
     ACCEPTED = "accepted"
     REFUSED = "refused"
-    THROTTLED = "throttled"
-    NEVER_SENT = "never_sent"
+    NOT_TAKEN = "not_taken"
+    """Throttled, never sent, or refused for a reason that is not the item's: nothing was created."""
     REPLY_LOST = "reply_lost"
     INTERRUPTED = "interrupted"
     """The process died while the submission may have been on the wire."""
@@ -84,7 +87,7 @@ class ItemEvent(enum.StrEnum):
     SAVED = "saved"
     EXPIRED = "expired"
     RETRY = "retry"
-    """A later run tries a rejected item again, or was asked to pay for another attempt at a failed one."""
+    """A run was asked to try a failed item again: a new task, to be paid for."""
     FILE_LOST = "file_lost"
     """The saved file is gone or was changed."""
     NOTED = "noted"
@@ -98,8 +101,7 @@ TRANSITIONS: Mapping[tuple[ItemState, ItemEvent], ItemState] = MappingProxyType(
         (_S.PLANNED, _E.SUBMIT): _S.SUBMITTING,
         (_S.SUBMITTING, _E.ACCEPTED): _S.ACCEPTED,
         (_S.SUBMITTING, _E.REFUSED): _S.REJECTED,
-        (_S.SUBMITTING, _E.THROTTLED): _S.PLANNED,
-        (_S.SUBMITTING, _E.NEVER_SENT): _S.PLANNED,
+        (_S.SUBMITTING, _E.NOT_TAKEN): _S.PLANNED,
         (_S.SUBMITTING, _E.REPLY_LOST): _S.UNKNOWN,
         (_S.SUBMITTING, _E.INTERRUPTED): _S.UNKNOWN,
         (_S.UNKNOWN, _E.RESOLVED): _S.ACCEPTED,
@@ -107,8 +109,7 @@ TRANSITIONS: Mapping[tuple[ItemState, ItemEvent], ItemState] = MappingProxyType(
         (_S.UNKNOWN, _E.NOTED): _S.UNKNOWN,
         (_S.RESUBMITTING, _E.ACCEPTED): _S.ACCEPTED,
         (_S.RESUBMITTING, _E.REFUSED): _S.UNKNOWN,
-        (_S.RESUBMITTING, _E.THROTTLED): _S.UNKNOWN,
-        (_S.RESUBMITTING, _E.NEVER_SENT): _S.UNKNOWN,
+        (_S.RESUBMITTING, _E.NOT_TAKEN): _S.UNKNOWN,
         (_S.RESUBMITTING, _E.REPLY_LOST): _S.UNKNOWN,
         (_S.RESUBMITTING, _E.INTERRUPTED): _S.UNKNOWN,
         (_S.ACCEPTED, _E.LINKED): _S.READY,
@@ -127,7 +128,7 @@ TRANSITIONS: Mapping[tuple[ItemState, ItemEvent], ItemState] = MappingProxyType(
         (_S.EXPIRED, _E.FAILED): _S.FAILED,
         (_S.EXPIRED, _E.LOST): _S.EXPIRED,
         (_S.EXPIRED, _E.EXPIRED): _S.EXPIRED,
-        (_S.REJECTED, _E.RETRY): _S.PLANNED,
+        (_S.REJECTED, _E.SUBMIT): _S.SUBMITTING,
         (_S.FAILED, _E.RETRY): _S.PLANNED,
     }
 )

@@ -26,33 +26,32 @@ __all__ = [
     "identity_json",
     "identity_of",
     "item_key",
-    "planned_item",
     "replanned",
 ]
 
 
+def _check_id(_: object, __: object, value: str | None) -> None:
+    if value is not None and not _is_encodable(value):
+        raise RequestValidationError("id", value, "must be text that can be written as UTF-8, and not empty")
+
+
 @frozen
 class PlannedItem:
-    """One item of the list as it is read, before the journal is asked about it. Best made with `planned_item`.
+    """One item of the list as it is read, before the journal is asked about it.
 
-    `key` is `item_key` of the first such item in the list; the journal counts repetitions. `index` counts from 0.
-    `file` is the name the user wants, relative to the batch's directory.
+    `index` counts from 0; `file` is the name the user wants, relative to the batch's directory. `key` is `item_key` of
+    the first such item in the list: repetitions are counted by the journal, which sees the whole list.
+    Raises `RequestValidationError` for an id that can't be written down.
     """
 
-    key: str
     index: int
     request: VideoRequest
-    item_id: str | None = None
+    item_id: str | None = field(default=None, validator=_check_id)
     file: str | None = None
-    request_json: str = Factory(lambda item: request_to_json(item.request), takes_self=True)
-
-
-def planned_item(request: VideoRequest, index: int, item_id: str | None = None, file: str | None = None) -> PlannedItem:
-    """Raises `RequestValidationError` for an id that can't be written down."""
-    if item_id is not None and not _is_encodable(item_id):
-        raise RequestValidationError("id", item_id, "must be text that can be written as UTF-8, and not empty")
-    text = request_to_json(request)
-    return PlannedItem(_key(identity_of(text), item_id, 1), index, request, item_id, file, text)
+    request_json: str = field(init=False, default=Factory(lambda item: request_to_json(item.request), takes_self=True))
+    key: str = field(
+        init=False, default=Factory(lambda item: _key(identity_of(item.request_json), item.item_id, 1), takes_self=True)
+    )
 
 
 def _is_encodable(text: str) -> bool:
@@ -138,23 +137,23 @@ class ItemRecord:
         return calls.idempotency_key(self.journal_id, self.key, str(self.attempt))
 
     @property
-    def charged(self) -> float:
+    def committed(self) -> float:
         """Credits spent on the item as far as is known; failed and refused tasks are not charged."""
-        if self.state in _NOT_CHARGED:
+        if self.state in _NOT_COMMITTED:
             return 0.0
         return (self.credits_reserved if self.credits_used is None else self.credits_used) or 0.0
 
 
 @frozen
 class Totals:
-    """Sums over all items, in credits. `charged` is what was used, or reserved where that isn't known yet."""
+    """Sums over all items, in credits. `committed` is what was used, or reserved where that isn't known yet."""
 
-    credits_reserved: float = 0.0
-    credits_used: float = 0.0
-    charged: float = 0.0
+    reserved: float = 0.0
+    used: float = 0.0
+    committed: float = 0.0
 
 
-_NOT_CHARGED = frozenset({ItemState.PLANNED, ItemState.REJECTED, ItemState.FAILED})
+_NOT_COMMITTED = frozenset({ItemState.PLANNED, ItemState.REJECTED, ItemState.FAILED})
 
 _NO_ERROR: Mapping[str, Any] = {"error_code": None, "error_message": None}
 _NO_LINKS: Mapping[str, Any] = {"links": (), "link_deadline": None}
@@ -222,7 +221,7 @@ def advance(record: ItemRecord, event: ItemEvent, changes: Mapping[str, Any], *,
     fields = {**_EFFECTS.get(event, {}), **changes, "state": state, "updated_at": now}
     if event in (ItemEvent.SUBMIT, ItemEvent.RESUBMIT):
         fields.setdefault("submitted_at", now)
-    if event is ItemEvent.RETRY and record.state is ItemState.FAILED:
+    if event is ItemEvent.RETRY:
         # A new task is wanted, so a host that honours the key must not answer with the failed one.
         fields["attempt"] = record.attempt + 1
     if "links" in changes:
