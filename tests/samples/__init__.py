@@ -1,4 +1,4 @@
-"""Bodies to test against. Each file says in `provenance` where its shape comes from; nothing came from the live service."""
+"""Bodies to test against. Each says in `provenance` where its shape comes from; none came from the live service."""
 
 from __future__ import annotations
 

@@ -251,3 +251,12 @@ def _check_extra(extra: Mapping[Any, Any]) -> None:
         json.dumps(extra, allow_nan=False, ensure_ascii=False).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise RequestValidationError("extra", extra, f"can't be written as JSON: {error}") from error
+    if not _has_text_keys(extra):
+        _refuse("extra", extra, "must name its fields with text, nested ones too")
+
+
+def _has_text_keys(value: Any) -> bool:
+    """JSON would turn a key that is a number into text, and the request read back would be another one."""
+    if isinstance(value, Mapping):
+        return all(isinstance(key, str) and _has_text_keys(inner) for key, inner in value.items())
+    return not isinstance(value, list | tuple) or all(_has_text_keys(inner) for inner in value)
