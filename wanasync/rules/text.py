@@ -23,7 +23,8 @@ _INVISIBLE = re.compile(
 
 _SECRETS = re.compile(
     r"""
-    (?P<lead>
+    (?P<kept>\btask-[A-Za-z0-9_-]{1,200})                              # an id is what a user goes on with
+  | (?P<lead>
         \b(?:bearer|basic)\s+
       | \b(?:api[\s_-]?key|access[\s_-]?key|access[\s_-]?token|auth[\s_-]?token|token|secret|password|authorization
             |signature|credential)s?
@@ -33,7 +34,7 @@ _SECRETS = re.compile(
   | \b(?:sk|pk|rk|ak|key)-[A-Za-z0-9_*.-]{6,}                        # keys that say so themselves, masked ones too
   | \beyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)*                    # JSON web tokens
   | (?<![A-Za-z0-9_])(?=[A-Za-z_]*[0-9])(?=[0-9_]*[A-Za-z])[A-Za-z0-9_]{24,}
-  | (?<![A-Za-z0-9_-])(?!task-)(?=[A-Za-z_-]*[0-9])[A-Za-z0-9_-]{40,}
+  | (?<![A-Za-z0-9_-])(?=[A-Za-z_-]*[0-9])[A-Za-z0-9_-]{40,}
     """,
     re.VERBOSE | re.IGNORECASE | re.ASCII,
 )
@@ -57,4 +58,4 @@ def clean_text(text: str, limit: int = 500) -> str:
 
 
 def _removed(match: re.Match[str]) -> str:
-    return f"{match['lead'] or ''}[removed]"
+    return match["kept"] or f"{match['lead'] or ''}[removed]"
