@@ -23,10 +23,11 @@ from wanasync.emulator.ledger import Ledger
 from wanasync.emulator.links import Links
 from wanasync.emulator.media import Media, tiny
 from wanasync.emulator.provider import Provider
-from wanasync.emulator.rendering import Rendering, open_studio
+from wanasync.emulator.rendering import Rendering
 from wanasync.emulator.settings import Settings
 from wanasync.emulator.tasks import Task, TaskBook
 from wanasync.emulator.trouble import Dice
+from wanasync.emulator.videos import VideoStudio
 from wanasync.errors import ConfigError
 
 __all__ = ["Emulator"]
@@ -120,14 +121,9 @@ class Emulator(Settings):
 
     def _prepare_videos(self, stack: contextlib.AsyncExitStack) -> None:
         if self.videos == "real":
-            studio = open_studio(self.cache_dir, self.render_workers)
+            studio = VideoStudio(self.cache_dir, workers=self.render_workers)
             self._rendering = Rendering(studio, self.render_workers, self._rendered)
             stack.push_async_callback(self._rendering.close)
-        elif self.clip is None:
-            # Not at the top: with videos of one's own, nothing of the studio is needed.
-            from wanasync.emulator.videos import TINY_CLIP
-
-            self.clip = TINY_CLIP
 
     # --- steering
 
@@ -187,7 +183,7 @@ class Emulator(Settings):
     def _media(self, task: Task) -> Media | None:
         if self._rendering is not None:
             return self._rendering.video(task)
-        return tiny(self.clip or b"", task.id, self.clip_bytes)
+        return tiny(self.clip, task.id, self.clip_bytes)
 
 
 async def _serve(stack: contextlib.AsyncExitStack, app: web.Application, host: str, *ports: int) -> tuple[str, ...]:

@@ -76,26 +76,41 @@ class TinyMedia:
 
 def tiny(clip: bytes, task_id: str, size: int | None = None) -> TinyMedia:
     """The clip as this task's own, `size` bytes long where that is more than it needs."""
-    name = task_id.encode()
-    total = max(size or 0, len(clip) + 8 + len(name))
-    box = struct.pack(">I4s", total - len(clip), b"free") + name
-    return TinyMedia(clip + box, total)
+    total = max(size or 0, len(clip) + len(_box(task_id)))
+    return TinyMedia(clip + _box(task_id, total - len(clip)), total)
 
 
 @frozen
 class FileMedia:
-    """A rendered file. Reading it takes a system call: not on the loop for more than a piece at a time."""
+    """A rendered file, made this task's own in the same way.
+
+    Reading it takes a system call: not on the loop for more than a piece at a time.
+    """
 
     path: Path
-    size: int
-    etag: str
+    file_size: int
+    tail: bytes
 
     @classmethod
-    def of(cls, path: Path) -> FileMedia:
-        status = path.stat()
-        return cls(path, status.st_size, f'"{status.st_mtime_ns:x}-{status.st_size:x}"')
+    def of(cls, path: Path, task_id: str) -> FileMedia:
+        return cls(path, path.stat().st_size, _box(task_id))
+
+    @property
+    def size(self) -> int:
+        return self.file_size + len(self.tail)
+
+    @property
+    def etag(self) -> str:
+        return f'"{hashlib.sha256(self.tail).hexdigest()[:16]}-{self.size:x}"'
 
     def read(self, start: int, stop: int) -> bytes:
         with self.path.open("rb") as file:
-            file.seek(start)
-            return file.read(stop - start)
+            file.seek(min(start, self.file_size))
+            part = file.read(max(0, min(stop, self.file_size) - start))
+        return part + self.tail[max(0, start - self.file_size) : max(0, stop - self.file_size)]
+
+
+def _box(task_id: str, size: int | None = None) -> bytes:
+    """An MP4 box that readers skip, holding a task id; its head may announce more than is given here."""
+    name = task_id.encode()
+    return struct.pack(">I4s", 8 + len(name) if size is None else size, b"free") + name

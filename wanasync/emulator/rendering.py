@@ -5,19 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from attrs import define, field
 
 from wanasync.emulator.media import FRAME_SIZES, FileMedia
 from wanasync.emulator.tasks import Task
-from wanasync.errors import ConfigError
+from wanasync.emulator.videos import VideoSpec, VideoStudio
 
-if TYPE_CHECKING:
-    from wanasync.emulator.videos import VideoSpec, VideoStudio
-
-__all__ = ["Rendering", "open_studio"]
+__all__ = ["Rendering"]
 
 
 @define(eq=False)
@@ -46,7 +41,7 @@ class Rendering:
         for worker in self._running:
             worker.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
-        self._studio.close()
+        await self._studio.aclose()
 
     async def _work(self) -> None:
         while self._queue:
@@ -60,27 +55,10 @@ class Rendering:
 
     async def _render(self, task: Task) -> None:
         path = await self._studio.render(_spec(task))
-        self._videos[task.id] = await asyncio.to_thread(FileMedia.of, path)
-
-
-def open_studio(cache_dir: Path | None, workers: int) -> VideoStudio:
-    """Raises `ConfigError` where the libraries for real videos are not installed."""
-    try:
-        from wanasync.emulator.videos import VideoStudio
-
-        return VideoStudio(cache_dir, workers=workers)
-    except ImportError as error:
-        raise ConfigError(
-            f"real videos need more libraries ({error}): pip install 'wanasync[emulator]', or use videos='tiny'",
-            "videos",
-        ) from error
+        self._videos[task.id] = await asyncio.to_thread(FileMedia.of, path, task.id)
 
 
 def _spec(task: Task) -> VideoSpec:
-    from wanasync.emulator.videos import VideoSpec
-
     wish = task.wish
     width, height = FRAME_SIZES[wish.quality][wish.aspect_ratio]
-    return VideoSpec(
-        prompt=wish.prompt, width=width, height=height, seconds=wish.seconds, model=wish.model, task_id=task.id
-    )
+    return VideoSpec(prompt=wish.prompt, width=width, height=height, seconds=wish.seconds, model=wish.model)

@@ -14,6 +14,7 @@ from wanasync.emulator.limiters import Hint, Limiter
 from wanasync.emulator.timing import Durations, Progress, Uniform, linear, timing
 from wanasync.emulator.trouble import Trouble
 from wanasync.emulator.validation import MODELS, ModelRules
+from wanasync.emulator.videos import TINY_CLIP
 from wanasync.errors import ConfigError
 
 __all__ = ["PRICES", "Settings"]
@@ -107,7 +108,7 @@ class Settings:
     videos: str = field(default="tiny", validator=_one_of("tiny", "real"))
     cache_dir: Path | None = None
     render_workers: int = field(default=1, validator=_positive)
-    clip: bytes | None = field(default=None, repr=False)
+    clip: bytes = field(default=TINY_CLIP, repr=False)
     clip_bytes: int | None = None
     link_lifetime: float = field(default=24 * 3600.0, validator=_positive)
     fresh_links: bool = False
