@@ -33,7 +33,7 @@ STYLES = {
 MEANINGS = {
     OutcomeState.FAILED: "the provider could not make them; they are not charged and not tried again",
     OutcomeState.REJECTED: "refused when submitted; not charged",
-    OutcomeState.UNKNOWN: "sent, but the reply was lost; they may be paid for and are not sent again (see --on-unknown)",
+    OutcomeState.UNKNOWN: "sent, but the reply was lost; they may be paid for and are not sent again, see --on-unknown",
     OutcomeState.EXPIRED: "made, but the links died before they were saved",
     OutcomeState.PENDING: "paid for and not saved yet; the next run goes on with them",
     OutcomeState.NOT_STARTED: "not submitted; the next run goes on with them",

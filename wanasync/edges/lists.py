@@ -15,9 +15,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, Self
 
+from attrs import Factory, define
+
 from wanasync.errors import ListError
 from wanasync.models import BatchItem, ListProblem
-from wanasync.rules.lists import FORMATS, Clashes, ListLine, read
+from wanasync.rules.clashes import Clashes
+from wanasync.rules.lists import FORMATS, ListLine, read
 from wanasync.rules.listtext import MAX_LINE
 
 __all__ = ["RequestList"]
@@ -78,21 +81,22 @@ class RequestList:
 
         Raises `ListError` with the first `shown` problems and their count; also for a list without any item.
         """
-        items = bad = count = 0
-        problems: list[ListProblem] = []
         clashes = Clashes()
+        found = _Findings(shown)
         for line in self._lines():
-            line = clashes.check(line)
-            items += line.item is not None
-            bad += line.item is None
-            count += len(line.problems)
-            problems.extend(line.problems[: shown - len(problems)])
-        if count:
-            lines = "1 line" if bad == 1 else f"{bad:,} lines"
-            raise ListError(f"{self.name}: {lines} can't be used", tuple(problems), count)
-        if not items:
+            found.add(clashes.check(line))
+        if clashes.again and not found.problems:
+            items = (line for line in self._lines() if line.item is not None)
+            for index, line in enumerate(items):
+                clash = clashes.check_again(index, line)
+                if clash:
+                    found.add(ListLine(clash.line, None, (clash,)))
+        if found.count:
+            lines = "1 line" if found.bad == 1 else f"{found.bad:,} lines"
+            raise ListError(f"{self.name}: {lines} can't be used", tuple(found.problems), found.count)
+        if not found.items:
             raise ListError(f"{self.name}: the list is empty")
-        return items
+        return found.items
 
     def __iter__(self) -> Iterator[BatchItem]:
         """Items in the list's order. Raises `ListError` at the first bad line; `check` finds them all beforehand."""
@@ -115,6 +119,23 @@ class RequestList:
         finally:
             if not self._file.closed:
                 text.detach()
+
+
+@define
+class _Findings:
+    """What was found in a list: how much is right and wrong, and the first problems."""
+
+    shown: int
+    items: int = 0
+    bad: int = 0
+    count: int = 0
+    problems: list[ListProblem] = Factory(list)
+
+    def add(self, line: ListLine) -> None:
+        self.items += line.item is not None
+        self.bad += line.item is None
+        self.count += len(line.problems)
+        self.problems.extend(line.problems[: self.shown - len(self.problems)])
 
 
 def _pieces(text: io.TextIOWrapper) -> Iterator[str]:

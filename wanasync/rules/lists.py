@@ -10,20 +10,18 @@ import csv
 import difflib
 import json
 import re
-import unicodedata
-from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from hashlib import blake2b
 from types import MappingProxyType
 from typing import Any
 
-from attrs import define, field, frozen
+from attrs import define, frozen
 
 from wanasync.errors import RequestValidationError
 from wanasync.models import BatchItem, ListProblem, VideoRequest
-from wanasync.rules.listtext import JSON, MAX_LINE, JSONWindow, RepeatedKeyError, UnreadableTextError, unreadable
+from wanasync.rules.listtext import JSON, MAX_LINE, JSONWindow, RepeatedKeyError, UnreadableTextError, shown, unreadable
+from wanasync.rules.naming import wanted_name
 
-__all__ = ["COLUMNS", "FORMATS", "MAX_LINE", "Clashes", "ListLine", "read"]
+__all__ = ["COLUMNS", "FORMATS", "MAX_LINE", "ListLine", "read"]
 
 REQUEST_COLUMNS = (
     "prompt",
@@ -271,7 +269,7 @@ def _item_id(number: int, value: object, problems: list[ListProblem]) -> str | N
     if not isinstance(text, str):
         problems.append(ListProblem(number, "id", f"must be text, not {_kind(value)}"))
     elif not text.strip() or not text.isprintable() or len(text) > MAX_ID:
-        reason = f"must be 1 to {MAX_ID} printable characters, not {_shown(text)}"
+        reason = f"must be 1 to {MAX_ID} printable characters, not {shown(text)}"
         problems.append(ListProblem(number, "id", reason))
     else:
         return text
@@ -284,6 +282,10 @@ def _file(number: int, value: object, problems: list[ListProblem]) -> str | None
     if not isinstance(value, str):
         problems.append(ListProblem(number, "file", f"must be text, not {_kind(value)}"))
         return None
+    try:
+        wanted_name(value)
+    except RequestValidationError as error:
+        problems.append(ListProblem(number, "file", _reason(error)))
     return value
 
 
@@ -308,7 +310,7 @@ class _Header:
             try:
                 given[name] = _CELLS[name](cell)
             except (ValueError, RecursionError):
-                problems.append(ListProblem(number, name, f"{_shown(cell)} is not {_CELL_WORDS[name]}"))
+                problems.append(ListProblem(number, name, f"{shown(cell)} is not {_CELL_WORDS[name]}"))
                 given.pop(name, None)
         line = make(number, given)
         return ListLine(number, None, (*problems, *line.problems)) if problems else line
@@ -394,7 +396,7 @@ def _unknown(what: str, name: str) -> str:
 
 
 def _reason(error: RequestValidationError) -> str:
-    reason = f"{_shown(error.value)} {error.reason}"
+    reason = f"{shown(error.value)} {error.reason}"
     if error.allowed:
         reason += f" ({', '.join(_json_word(value) for value in error.allowed)})"
     return reason
@@ -402,13 +404,6 @@ def _reason(error: RequestValidationError) -> str:
 
 def _json_word(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value)
-
-
-def _shown(value: object, limit: int = 60) -> str:
-    """The value as the list spells it, on one line, short."""
-    text = json.dumps(value, ensure_ascii=False, default=str)
-    text = "".join(sign if sign.isprintable() else "?" for sign in text)
-    return text if len(text) <= limit else f"{text[: limit - 2]}…{text[-1]}"
 
 
 def _kind(value: object) -> str:
@@ -493,77 +488,3 @@ def _delimiter(header: str) -> str:
         return sum(cell.strip().strip('"').lower() in _COLUMN_SET for cell in header.split(delimiter))
 
     return max(",;\t", key=known)
-
-
-# ---------------------------------------------------------------------------------------------------- across all lines
-
-
-def _flat(size: int) -> array[int]:
-    return array("Q", bytes(8 * size))
-
-
-@define
-class _FirstLines:
-    """On which line a text was first seen.
-
-    Keeps 64-bit hashes in a flat open-addressed table, 16 bytes a slot: a set of a million strings would be the
-    million objects that reading lazily avoids. Two of a million texts share a hash with a chance of 3 in 10^8.
-    """
-
-    _marks: array[int] = field(factory=lambda: _flat(1024))
-    _lines: array[int] = field(factory=lambda: _flat(1024))
-    _count: int = 0
-
-    def first(self, text: str, line: int) -> int | None:
-        """The line `text` was seen on before; otherwise remember `line`."""
-        digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-        mark = int.from_bytes(digest, "big") or 1
-        slot = self._slot(mark)
-        if self._marks[slot]:
-            return self._lines[slot]
-        self._marks[slot], self._lines[slot] = mark, line
-        self._count += 1
-        if self._count * 3 > len(self._marks) * 2:
-            self._grow()
-        return None
-
-    def _slot(self, mark: int) -> int:
-        marks, last = self._marks, len(self._marks) - 1
-        slot = mark & last
-        while marks[slot] and marks[slot] != mark:
-            slot = (slot + 1) & last
-        return slot
-
-    def _grow(self) -> None:
-        old = zip(self._marks, self._lines, strict=True)
-        self._marks, self._lines = _flat(2 * len(self._marks)), _flat(2 * len(self._lines))
-        for mark, line in old:
-            if mark:
-                slot = self._slot(mark)
-                self._marks[slot], self._lines[slot] = mark, line
-
-
-class Clashes:
-    """Ids and file names that more than one line of a list gives."""
-
-    def __init__(self) -> None:
-        self._ids = _FirstLines()
-        self._files = _FirstLines()
-
-    def check(self, line: ListLine) -> ListLine:
-        """The line as it was, or with what it shares with an earlier one."""
-        if line.item is None:
-            return line
-        problems = []
-        if line.item.id is not None:
-            first = self._ids.first(line.item.id, line.number)
-            if first is not None:
-                problems.append(ListProblem(line.number, "id", f"{_shown(line.item.id)} stands on line {first} too"))
-        if line.item.file is not None:
-            # Many file systems take names for the same that differ in case or composition.
-            name = unicodedata.normalize("NFC", line.item.file).casefold()
-            first = self._files.first(name, line.number)
-            if first is not None:
-                reason = f"{_shown(line.item.file)} is the file of line {first} too"
-                problems.append(ListProblem(line.number, "file", reason))
-        return ListLine(line.number, None, tuple(problems)) if problems else line

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from typing import Any, NoReturn
 
-__all__ = ["JSON", "MAX_LINE", "JSONWindow", "RepeatedKeyError", "UnreadableTextError", "unreadable"]
+__all__ = ["JSON", "MAX_LINE", "JSONWindow", "RepeatedKeyError", "UnreadableTextError", "shown", "unreadable"]
 
 MAX_LINE = 1 << 20
 """Characters in one line, or in one object of a .json list. What is longer is hardly a list of prompts."""
@@ -29,6 +29,13 @@ def unreadable(text: str) -> str | None:
     place = len(text[: found.start()].encode("utf-8", "surrogateescape")) + 1
     value = ord(found.group()) - 0xDC00
     return f"byte {place} of the line, 0x{value:02X}, is not UTF-8; save the list as UTF-8"
+
+
+def shown(value: object, limit: int = 60) -> str:
+    """The value as the list spells it, on one line, short."""
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    text = "".join(sign if sign.isprintable() else "?" for sign in text)
+    return text if len(text) <= limit else f"{text[: limit - 2]}…{text[-1]}"
 
 
 class RepeatedKeyError(ValueError):
