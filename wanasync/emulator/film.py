@@ -18,6 +18,7 @@ from av.filter.context import FilterContext
 
 from wanasync.emulator.fonts import FontLibrary
 from wanasync.emulator.title_card import MARK, Backdrop, Layout, Ticker, draw_words
+from wanasync.emulator.typesetting import can_shape
 
 if TYPE_CHECKING:
     from wanasync.emulator.videos import VideoSpec
@@ -53,7 +54,8 @@ def make_film(spec: VideoSpec, path: Path, library: FontLibrary, stopped: Callab
 def _frames(spec: VideoSpec, library: FontLibrary) -> Iterator[av.VideoFrame]:
     layout = Layout(spec.width, spec.height)
     words, unshown = draw_words(layout, spec.prompt, spec.label, library)
-    caption = f"no font here for {', '.join(unshown)}" if unshown else spec.model
+    lacking = "no font" if can_shape() else "no font or no FriBiDi"
+    caption = f"{lacking} here for: {', '.join(unshown)}" if unshown else spec.model
     ticker = Ticker(layout, spec.seconds, caption, library)
     backdrop = Backdrop(spec.prompt, spec.width, spec.height)
     mixer = _Mixer.build(spec, backdrop.size, ticker)

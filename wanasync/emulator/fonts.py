@@ -66,7 +66,7 @@ class Coverage:
         return place >= 0 and code <= self.ends[place]
 
 
-@frozen
+@frozen(eq=False)  # read once each; comparing coverages would be slow
 class Face:
     """One face of a font file. `path` None is the small Latin font inside Pillow."""
 

@@ -21,16 +21,22 @@ MARK = "wanasync emulator"
 
 # Ground first, then three lights. Dark enough everywhere for white type.
 PALETTES = (
-    ("0b1026", "3b2fd0", "c9347c", "0f86a6"),
-    ("1a0b12", "c9442b", "a8327a", "b8722a"),
-    ("06140f", "0f7a55", "9a8a2a", "0c5f7b"),
-    ("041423", "0a6fb5", "149a8c", "4a3fbf"),
-    ("160a1f", "7d2bb5", "c94670", "2c4fb0"),
-    ("1b1110", "b8583a", "8c3f7d", "31508f"),
-    ("1c0a14", "b92f66", "6b2fb8", "b8642f"),
-    ("0b1118", "2f6db0", "3f8f94", "60489f"),
-    ("0d1408", "4f7a2a", "1f7f74", "a06a26"),
-    ("0a0d20", "2343c7", "b02c50", "6a2a9c"),
+    ("0a0f24", "4636e0", "d63a80", "1190b0"),
+    ("1a0b12", "d4472c", "b0337a", "c47a2a"),
+    ("06140f", "0f8a5f", "a8962c", "0c668a"),
+    ("041423", "0a74c4", "14a090", "5245d0"),
+    ("160a1f", "8630c4", "d84c78", "2c56c4"),
+    ("1b1110", "c8603a", "98408a", "3158a8"),
+    ("1c0a14", "cc3270", "7234c8", "c86e30"),
+    ("0b1118", "2f74c4", "3f9a9c", "6a4cb4"),
+    ("0d1408", "5a8a2e", "1f8a7c", "b07428"),
+    ("0a0d20", "274ad8", "c03058", "7a2eb0"),
+    ("101018", "4a5a8c", "8c4a6c", "3c8a8a"),
+    ("14080c", "c23a4a", "c0702c", "5c2c8c"),
+    ("04161a", "0e9494", "2c5ec8", "8c3ca0"),
+    ("120c1e", "5c44d0", "b83ca8", "2c8cb0"),
+    ("16100a", "b07a30", "a04c34", "4c6e5c"),
+    ("080e1a", "1c5cb8", "5c3cb8", "c24c74"),
 )
 
 Colour = tuple[float, float, float]
@@ -81,19 +87,21 @@ class Backdrop:
         ground, *lights = (_colour(code) for code in PALETTES[seed[0] % len(PALETTES)])
         self._ground = ground
         self._span = (width / min(width, height), height / min(width, height))
-        self._lights = [self._light(colour, seed[1 + 6 * i :]) for i, colour in enumerate(lights)]
+        # Evenly around the middle, so that no two start in one place.
+        turns = [(seed[1] / 255 + i / len(lights)) * tau for i in range(len(lights))]
+        self._lights = [self._light(*each, seed[2 + 6 * i :]) for i, each in enumerate(zip(lights, turns, strict=True))]
 
-    def _light(self, colour: Colour, seed: bytes) -> _Light:
-        x, y, reach, swing, pace, phase = (byte / 255 for byte in seed[:6])
+    def _light(self, colour: Colour, turn: float, seed: bytes) -> _Light:
         across, down = self._span
+        near, reach, swing, pace = (byte / 255 for byte in seed[:4])
         return _Light(
             colour,
-            x=across * (0.1 + 0.8 * x),
-            y=down * (0.05 + 0.7 * y),
-            reach=(0.38 + 0.25 * reach) * (across * down) ** 0.5,
-            swing=0.22 + 0.2 * swing,
-            pace=(4 + 4 * pace) * (1 if phase > 0.5 else -1),
-            phase=phase * tau,
+            x=across * (0.5 + (0.3 + 0.16 * near) * cos(turn)),
+            y=down * (0.42 + (0.3 + 0.16 * near) * sin(turn)),
+            reach=(0.34 + 0.12 * reach) * (across * down) ** 0.5,
+            swing=0.16 + 0.14 * swing,
+            pace=(5 + 3 * pace) * (1 if seed[4] % 2 else -1),
+            phase=seed[5] / 255 * tau,
         )
 
     def at(self, second: float) -> bytes:
@@ -116,13 +124,13 @@ def _mix(ground: Colour, colours: list[Colour], columns: list[list[float]], rows
     (r0, g0, b0), (r1, g1, b1), (r2, g2, b2), (r3, g3, b3) = (ground, *colours)
     for y1, y2, y3 in zip(*rows, strict=True):
         for x1, x2, x3 in zip(*columns, strict=True):
-            w1, w2, w3 = 2.4 * x1 * y1, 2.4 * x2 * y2, 2.4 * x3 * y3
-            total = 0.8 + w1 + w2 + w3
+            w1, w2, w3 = 2.8 * x1 * y1, 2.8 * x2 * y2, 2.8 * x3 * y3
+            total = 0.7 + w1 + w2 + w3
             picture += bytes(
                 (
-                    int((0.8 * r0 + w1 * r1 + w2 * r2 + w3 * r3) / total),
-                    int((0.8 * g0 + w1 * g1 + w2 * g2 + w3 * g3) / total),
-                    int((0.8 * b0 + w1 * b1 + w2 * b2 + w3 * b3) / total),
+                    int((0.7 * r0 + w1 * r1 + w2 * r2 + w3 * r3) / total),
+                    int((0.7 * g0 + w1 * g1 + w2 * g2 + w3 * g3) / total),
+                    int((0.7 * b0 + w1 * b1 + w2 * b2 + w3 * b3) / total),
                     255,
                 )
             )
@@ -165,7 +173,7 @@ class Layout:
 
     @property
     def title(self) -> Box:
-        top = self.margin + self.small * 2
+        top = self.margin + round(self.small * 2.5)
         return Box.around(self.margin, top, self.width - self.margin, max(top + 8, self.strip.top - self.small))
 
 

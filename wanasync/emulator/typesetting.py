@@ -2,13 +2,13 @@
 
 Pillow draws one run of one font in one direction. What lies before that is here: runs by font and direction, line
 breaks with the rules that readers of Chinese and Japanese expect, and the largest size that fits.
-What no font can show is named instead, e.g. `[Hiragana ×3: U+732B U+304C …]`.
+What no font can show is named instead, e.g. `[Japanese, 7 letters: U+732B U+304C ...]`.
 """
 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import chain, groupby
 from typing import TYPE_CHECKING, Any
@@ -199,22 +199,22 @@ def needs_shaping(cluster: str) -> bool:
     return _within(cluster[0], NEEDS_SHAPING)
 
 
-def script_name(cluster: str) -> str:
-    """E.g. Hiragana, Han, Devanagari; for signs and pictures their own name, e.g. `rocket`."""
-    name = unicodedata.name(cluster[0], "")
-    if not name:
-        return f"U+{ord(cluster[0]):04X}"
-    if not cluster[0].isalpha():
-        return name.lower()
-    return name.split()[0].capitalize().replace("Cjk", "Han")
+def script_name(cluster: str, han: str = "Chinese") -> str:
+    """E.g. Arabic, Devanagari; `han` for the scripts of East Asia; for signs and pictures their own name: `rocket`."""
+    char = cluster[0]
+    if is_ideographic(char):
+        return han
+    name = unicodedata.name(char, f"U+{ord(char):04X}")
+    return name.split()[0].capitalize() if char.isalpha() else name.lower()
 
 
 def _placeholder(script: str, missing: Sequence[str]) -> str:
     if not missing[0][0].isalpha():
         return f"[{script}]" * len(missing)
     codes = [f"U+{ord(char):04X}" for cluster in missing for char in cluster]
-    more = " …" if len(codes) > SHOWN_CODES else ""
-    return f"[{script} ×{len(missing)}: {' '.join(codes[:SHOWN_CODES])}{more}]"
+    more = " ..." if len(codes) > SHOWN_CODES else ""
+    letters = "1 letter" if len(missing) == 1 else f"{len(missing)} letters"
+    return f"[{script}, {letters}: {' '.join(codes[:SHOWN_CODES])}{more}]"
 
 
 @frozen
@@ -234,8 +234,8 @@ class _Setting:
         shown: list[str] = []
         unshown: list[str] = []
         found = [self._plainer(cluster) for cluster in clusters(text)]
-        for script, group in groupby(_bridged(found, self.face_for), key=lambda pair: pair[1]):
-            parts = [cluster for cluster, _ in group]
+        for script, group in groupby(self._with_lacking(found), key=lambda pair: pair[0]):
+            parts = [cluster for _, cluster in group]
             if script is None:
                 shown.extend(parts)
                 continue
@@ -243,6 +243,15 @@ class _Setting:
             shown.extend(_placeholder(script, [part for part in parts if not part.isspace()]))
             shown.extend(" " if parts[-1].isspace() else "")
         return shown, tuple(dict.fromkeys(unshown))
+
+    def _with_lacking(self, found: Iterable[str]) -> Iterator[tuple[str | None, str]]:
+        """Each cluster with the script it lacks a font for; a space behind such a cluster goes with it."""
+        han = {"JP": "Japanese", "KR": "Korean"}.get(self.region, "Chinese")
+        script: str | None = None
+        for cluster in found:
+            if not (script and cluster.isspace()):
+                script = None if self.face_for(cluster) else script_name(cluster, han)
+            yield script, cluster
 
     def _plainer(self, cluster: str) -> str:
         """`cluster`, or where no font has it, its letters without accents: e for é, x for ×."""
@@ -255,15 +264,6 @@ class _Setting:
     def pieces(self, shown: Sequence[str]) -> tuple[Piece, ...]:
         faces = (self.face_for(cluster) or pillow_face() for cluster in shown)
         return tuple(map(Piece, shown, faces, bidi.levels(shown)))
-
-
-def _bridged(found: Iterable[str], face_for: Callable[[str], Face | None]) -> Iterator[tuple[str, str | None]]:
-    """Each cluster with the script it lacks a font for; spaces between two words of that script go with them."""
-    missing: str | None = None
-    for cluster in found:
-        if not (missing and cluster.isspace()):
-            missing = None if face_for(cluster) else script_name(cluster)
-        yield cluster, missing
 
 
 # --- lines ----------------------------------------------------------------------------------------------------------
@@ -334,12 +334,21 @@ def _parts(word: _Word, limit: float) -> Iterator[_Word]:
     if word.width <= limit:
         yield word
         return
-    each = word.width / len(word.pieces)
-    count = max(1, int(limit / each * 0.9))
-    for start in range(0, len(word.pieces), count):
-        part = word.pieces[start : start + count]
-        last = start + count >= len(word.pieces)
-        yield _Word(part, _measure(part), word.space if last else (), word.space_width if last else 0.0)
+    part: list[Piece] = []
+    used = 0.0
+    for piece in word.pieces:
+        advance = _advance(piece.text, piece.face)
+        if part and used + advance > limit:
+            yield _Word(tuple(part), used, (), 0.0)
+            part, used = [], 0.0
+        part.append(piece)
+        used += advance
+    yield _Word(tuple(part), used, word.space, word.space_width)
+
+
+@lru_cache(maxsize=4096)
+def _advance(text: str, face: Face) -> float:
+    return _measure((Piece(text, face),))
 
 
 def _balanced(
@@ -393,7 +402,7 @@ def _runs(pieces: Sequence[Piece]) -> list[Run]:
     """The runs of a row from left to right."""
     grouped = [
         (level, Run("".join(piece.text for piece in group), face, rtl=bool(level % 2)))
-        for (level, _, face), group in groupby(pieces, key=lambda piece: (piece.level, id(piece.face), piece.face))
+        for (level, face), group in groupby(pieces, key=lambda piece: (piece.level, piece.face))
     ]
     return [grouped[i][1] for i in bidi.visual_order([level for level, _ in grouped])]
 
@@ -409,6 +418,6 @@ def _line(row: Sequence[Piece], size: int) -> Line:
 
 def _line_height(rows: Sequence[Sequence[Piece]], size: int) -> int:
     """The tallest face among them decides: Thai and Devanagari reach higher than Latin."""
-    faces = {id(piece.face): piece.face for row in rows for piece in row}
-    tallest = max((sum(face.at(REFERENCE).getmetrics()) / REFERENCE for face in faces.values()), default=1.2)
+    faces = {piece.face for row in rows for piece in row}
+    tallest = max((sum(face.at(REFERENCE).getmetrics()) / REFERENCE for face in faces), default=1.2)
     return round(size * min(max(tallest * 0.92, 1.16), 1.5))
