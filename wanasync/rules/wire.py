@@ -58,12 +58,15 @@ def request_to_json(request: VideoRequest) -> str:
 def request_from_json(text: str) -> VideoRequest:
     """The request that `request_to_json` wrote. Raises `RequestValidationError`."""
     try:
-        request = _converter.structure(json.loads(text), VideoRequest)
-    except RequestValidationError:
-        raise
-    except (ValueError, TypeError, KeyError, RecursionError, ForbiddenExtraKeysError) as error:
-        raise RequestValidationError("request", text, f"is not a request in JSON: {error}") from error
-    return request
+        fields = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise RequestValidationError("request", text, f"is not JSON: {error}") from error
+    if not isinstance(fields, dict):
+        raise RequestValidationError("request", text, "must be an object in JSON")
+    try:
+        return _converter.structure(fields, VideoRequest)
+    except (TypeError, KeyError, ForbiddenExtraKeysError) as error:
+        raise RequestValidationError("request", text, f"has missing, unknown or malformed fields: {error}") from error
 
 
 # Replies
