@@ -57,6 +57,7 @@ APPLICATION_ID = 0x77616E61
 _BUSY_SECONDS = 10.0
 _CHECKED_BYTES = 64 * 2**20
 _MAX_REPETITIONS = 10_000
+_MAX_RECENT = 5_000
 
 T = TypeVar("T")
 
@@ -339,6 +340,9 @@ class _Store:
         self._listed = bytearray()
         self._has_files = False
         self.repetitions: dict[int, int] = {}
+        # What was written last, so that an item's next step needn't read it again. Only this process writes, and each
+        # write compares the state on disk all the same.
+        self._recent: dict[str, ItemRecord] = {}
 
     # Opening and closing
 
@@ -376,7 +380,7 @@ class _Store:
         folder.mkdir(parents=True, exist_ok=True)
         if new:
             # The journal is only as durable as the names that lead to it.
-            for made in (folder, self.directory, self.directory.parent):
+            for made in (folder, self.directory, self.directory.absolute().parent):
                 _sync_directory(made)
         with os.scandir(self.directory) as entries:
             self._has_files = any(entry.name != FOLDER for entry in entries)
@@ -451,15 +455,15 @@ class _Store:
                 self.interrupted += 1
 
     def _check_whole(self) -> None:
-        """A damaged journal must be found now, not when it is asked whether something was paid for.
+        """A damaged journal should be found now, not when it is asked whether something was paid for.
 
-        Large ones are checked by their tallies only: reading a gigabyte would hold up every start.
+        Large ones are not read through: it would hold up every start.
         """
-        checks = ["PRAGMA quick_check(1)"] if self.path.stat().st_size <= _CHECKED_BYTES else []
-        for check in checks:
-            found = self._db.execute(check).fetchone()[0]
-            if found != "ok":
-                raise sqlite3.DatabaseError(found)
+        if self.path.stat().st_size > _CHECKED_BYTES:
+            return
+        found = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if found != "ok":
+            raise sqlite3.DatabaseError(f"malformed: {found}")
 
     def close(self) -> None:
         try:
@@ -499,8 +503,9 @@ class _Store:
             with self._transaction():
                 return [_attempt(operation) for operation in operations]
         except (sqlite3.Error, OSError) as error:
-            self._broken = self._error("could not be written" if not self._read_only else "could not be read", error)
-            raise self._broken from error
+            failure = self._error("could not be read" if self._read_only else "could not be written", error)
+            self._broken = None if self._read_only else failure
+            raise failure from error
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -526,9 +531,12 @@ class _Store:
     # Operations
 
     def record(self, key: str, event: ItemEvent, changes: Mapping[str, Any], now: float) -> ItemRecord:
-        before = self.get(key)
+        before = self._recent.pop(key, None) or self.get(key)
         after = advance(before, event, changes, now=now)
         self._write(before, after)
+        self._recent[key] = after
+        if len(self._recent) > _MAX_RECENT:
+            del self._recent[next(iter(self._recent))]
         return after
 
     def _write(self, before: ItemRecord, after: ItemRecord) -> None:
@@ -571,9 +579,7 @@ class _Store:
         return row[0] if row else None
 
     def set_meta(self, name: str, value: str) -> None:
-        self._db.execute(
-            "INSERT INTO meta VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value", (name, value)
-        )
+        self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
 
     def _read(self, row: Sequence[Any]) -> ItemRecord:
         key, seq, index, item_id, request, file, state, attempt, task_id, *rest = row
@@ -614,6 +620,7 @@ class _Store:
             self._tally = counted
             with contextlib.suppress(sqlite3.Error):
                 self._db.execute("ROLLBACK TO plan")
+                self._db.execute("RELEASE plan")
             raise
         self._db.execute("RELEASE plan")
         self._keep(planning)
@@ -661,6 +668,7 @@ class _Store:
     def change(self, before: ItemRecord, after: ItemRecord) -> None:
         new = (after.index, after.request_json, after.file, after.seq)
         self._db.execute("UPDATE item SET idx = ?, request = ?, file = ? WHERE seq = ?", new)
+        self._recent.pop(after.key, None)
         if _progress(after) != _progress(before):
             self._write(before, after)
 
@@ -774,29 +782,38 @@ class _Planning:
 
     def _make_way(self, name: str, item: PlannedItem) -> None:
         """See that a wanted name can be had. Raises `RequestValidationError` where it can't."""
-        seq = self._owner(name)
-        if seq is None:
-            if self._store.is_strange(name):
-                reason = f"({_label(item)}) is a file that is there already and not this batch's; choose another name"
-                raise RequestValidationError("file", item.file, reason)
-            return
-        owner = self._row(seq)
-        if self._is_taken(_number(owner.key)):
-            reason = f"is wanted by {_label(item)}, and the file of {_label(owner)} too; each video needs its own"
+        owner = self._owner_row(name)
+        if owner is not None:
+            self._dispossess(owner, name, item)
+        elif self._store.is_strange(name):
+            reason = f"is wanted by {_label(item)}, but such a file is there already and is not this batch's"
+            raise RequestValidationError("file", item.file, reason)
+
+    def _dispossess(self, owner: ItemRecord, name: str, item: PlannedItem) -> None:
+        key = _number(owner.key)
+        if key in self._taken or self._store.is_listed(owner.seq):
+            reason = f"is wanted by {_label(item)}, and is the file of {_label(owner)} too; each video needs its own"
             raise RequestValidationError("file", item.file, reason)
         if owner.state in PAID_STATES:
-            reason = f"is wanted by {_label(item)}, and the file of {_label(owner)} of an earlier run ({owner.state})"
+            reason = (
+                f"is wanted by {_label(item)}, and is the file of {_label(owner)} of an earlier run ({owner.state})"
+            )
             raise RequestValidationError("file", item.file, reason)
         # An earlier line that was never paid for, corrected since: it must not hold on to its name.
-        other = self._free_name(name)
-        self._store.change(owner, attrs.evolve(owner, file=other))
-        self._claim(other, seq)
-        self._known.pop(_number(owner.key), None)
+        moved = attrs.evolve(owner, file=self._free_name(name))
+        self._store.change(owner, moved)
+        self._claim(moved.file, owner.seq)
+        if key in self._known:
+            self._known[key] = moved
 
-    def _row(self, seq: int) -> ItemRecord:
-        if seq > self._store.last_seq:
-            return self.added[seq - self._store.last_seq - 1]
-        return self._store.find_row(seq)
+    def _owner_row(self, name: str) -> ItemRecord | None:
+        seq = self._owner(name)
+        if seq is None:
+            return None
+        new = seq - self._store.last_seq - 1
+        owner = self.added[new] if new >= 0 else self._store.find_row(seq)
+        # An item that was given another name since is still written down beside its first one.
+        return owner if name_key(owner.file) == name_key(name) else None
 
 
 def _wish(item: PlannedItem) -> str:
@@ -868,8 +885,10 @@ def _reason(error: Exception) -> str:
 def _sync_directory(path: Path) -> None:
     if sys.platform == "win32":
         return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    # A directory that may be entered but not read can't be synced; nor can we do more about it.
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -6,6 +6,7 @@ an id or a prompt, is bent until it is safe. All names are relative to the batch
 
 from __future__ import annotations
 
+import functools
 import re
 import unicodedata
 from hashlib import blake2b
@@ -35,7 +36,7 @@ _RESERVED = frozenset(
 _FORBIDDEN = re.compile(r'[<>:"|?*/\\\x00-\x1f\x7f-\x9f\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]')
 _LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
 _DRIVE = re.compile(r"[A-Za-z]:")
-_NOT_ASCII_WORD = re.compile(r"[^a-z0-9]+")
+_ASCII_WORDS = {code: chr(code) if chr(code).isalnum() else " " for code in range(128)}
 
 
 def file_name(prompt: str, index: int, item_id: str | None = None, wanted: str | None = None) -> str:
@@ -46,6 +47,7 @@ def file_name(prompt: str, index: int, item_id: str | None = None, wanted: str |
     return wanted_name(wanted) if wanted is not None else made_name(prompt, index, item_id)
 
 
+@functools.lru_cache(maxsize=1024)  # the journal asks once for a chunk and once for each item of it
 def made_name(prompt: str, index: int, item_id: str | None = None) -> str:
     """A name for an item that wants none: after its id, else its place in the list (from 1) and its prompt."""
     if item_id is not None:
@@ -118,7 +120,7 @@ def slug(prompt: str) -> str:
     # Four times the limit is enough of any prompt; the longest are 2,000 characters.
     text = prompt[: 4 * MAX_SLUG]
     if text.isascii():
-        words = _NOT_ASCII_WORD.sub("-", text.lower()).strip("-")
+        words = "-".join(text.lower().translate(_ASCII_WORDS).split())
     else:
         words = _words(unicodedata.normalize("NFKC", text).lower())
     return _cut(words)
@@ -135,6 +137,8 @@ def _is_mark(char: str) -> bool:
 
 
 def _cut(words: str) -> str:
+    if len(words) <= MAX_SLUG and words.isascii():
+        return words
     short = _first_bytes(words[:MAX_SLUG], MAX_SLUG_BYTES)
     if short != words and words[len(short)] != "-":
         space = short.rfind("-")
@@ -143,7 +147,7 @@ def _cut(words: str) -> str:
 
 
 def _first_bytes(text: str, limit: int) -> str:
-    return text if len(text) * 4 <= limit else text.encode()[:limit].decode(errors="ignore")
+    return text if len(text) <= limit and text.isascii() else text.encode()[:limit].decode(errors="ignore")
 
 
 def _safe_stem(text: str, fallback: str) -> str:
@@ -165,6 +169,7 @@ def numbered(name: str, number: int) -> str:
     return f"{folder}{slash}{_first_bytes(stem, MAX_PART - len(ending))}{ending}"
 
 
+@functools.lru_cache(maxsize=1024)
 def name_key(name: str) -> int:
     """A 63-bit number, the same for names that a file system may take for the same: by case or by composition."""
     if name.isascii():
