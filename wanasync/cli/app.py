@@ -20,6 +20,8 @@ __all__ = ["app", "run_app"]
 
 P = ParamSpec("P")
 
+_PACE = "Limits"
+
 app = typer.Typer(
     name="wanasync",
     help="Prompts go in, video files come out; neither a paid task nor a finished video is ever lost.",
@@ -256,6 +258,65 @@ def config(
     from wanasync.cli.settings import show_config
 
     return show_config(Connection(api_key, base_url, on_unknown=on_unknown), _screen(json))
+
+
+@app.command()
+@guarded
+def emulator(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8484,
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    task_seconds: Annotated[tuple[float, float], typer.Option(metavar="LOW HIGH", help="How long tasks take.")] = (
+        2.0,
+        6.0,
+    ),
+    videos: Annotated[
+        str, typer.Option(metavar="real|tiny", help="Videos of the prompts, or one small clip.")
+    ] = "real",
+    limit: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Submissions let in…", rich_help_panel=_PACE)
+    ] = None,
+    per: Annotated[
+        float, typer.Option(min=0.001, metavar="SECONDS", help="… in this time.", rich_help_panel=_PACE)
+    ] = 60.0,
+    limiter: Annotated[
+        str, typer.Option(metavar="fixed|sliding|bucket", help="How they are counted.", rich_help_panel=_PACE)
+    ] = "fixed",
+    concurrent: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Unfinished tasks let in at once.", rich_help_panel=_PACE)
+    ] = None,
+    hint: Annotated[
+        str, typer.Option(metavar="text|header|date|both|none", help="How a 429 tells the wait.", rich_help_panel=_PACE)
+    ] = "text",
+    credit: Annotated[float | None, typer.Option(min=0, metavar="CREDITS", help="What the account holds.")] = None,
+    api_key: Annotated[str | None, typer.Option(metavar="KEY", help="The key that is let in.")] = None,
+    errors: Annotated[
+        str, typer.Option(metavar="integer|string", help="Error bodies of the provider's document, or of newer hosts.")
+    ] = "integer",
+    trouble: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=SHARE", help="What goes wrong how often, e.g. cut_downloads=0.2; may be repeated."),
+    ] = None,
+) -> int:
+    """Serve an emulated provider, for programs that are to be tried without a key."""
+    from wanasync.cli.emulating import Options, serve
+    from wanasync.cli.interrupts import run_interruptible
+
+    options = Options(
+        host=host,
+        port=port,
+        api_key=api_key,
+        task_seconds=task_seconds,
+        limit=limit,
+        per=per,
+        limiter=limiter,
+        concurrent=concurrent,
+        hint=hint,
+        credit=credit,
+        trouble=trouble or (),
+        errors=errors,
+        videos=videos,
+    )
+    return run_interruptible(lambda _: serve(options, _screen()))
 
 
 def _screen(json: bool = False, plain: bool = False, quiet: bool = False, verbose: int = 0) -> Any:

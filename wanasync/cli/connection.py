@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import attrs
 from attrs import field, frozen
 
 from wanasync import Config, ConfigError, Limits, load_config
+from wanasync.cli.emulating import private_emulator
 
 if TYPE_CHECKING:
     from wanasync import Event, WanSession
@@ -57,17 +58,8 @@ async def connected(
         async with WanSession(config=config, on_event=on_event) as wan:
             yield wan
         return
-    async with _emulator() as emulator:
+    async with private_emulator() as emulator:
         # The user's key and address stay out of it: nothing of an emulated run may reach the provider.
         config = attrs.evolve(config, api_key=emulator.api_key, base_url=emulator.base_url, proxy=None)
         async with WanSession(config=config, on_event=on_event) as wan:
             yield wan
-
-
-def _emulator() -> Any:
-    try:
-        from wanasync.emulator import Emulator
-    except ModuleNotFoundError as error:
-        raise ConfigError("the emulator needs its extra: pip install 'wanasync[emulator]'") from error
-    # Tasks take 2 to 6 seconds, links live for over an hour.
-    return Emulator(videos="real", speed=20.0, durations=(40.0, 120.0), render_workers=2)
