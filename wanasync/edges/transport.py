@@ -75,7 +75,7 @@ class _Connector(aiohttp.TCPConnector):
     async def connect(self, *args: Any, **kwargs: Any) -> Any:
         try:
             return await super().connect(*args, **kwargs)
-        except (aiohttp.ClientError, OSError) as error:
+        except Exception as error:
             raise _NotConnectedError from error
 
 
@@ -323,7 +323,7 @@ class Transport:
             if response.status not in (301, 302, 303, 307, 308) or location is None:
                 return response
             response.close()
-            url = _redirected(url, location)
+            url = _link_url(location, url)
         raise APIConnectionError(f"{shown(link)} leads through more than {MAX_REDIRECTS} redirects")
 
     async def _check_link(self, url: URL) -> None:
@@ -398,7 +398,7 @@ def _raise_mmap_threshold() -> None:
 
 
 def _check_download_session(session: aiohttp.ClientSession | None) -> None:
-    if session is not None and ("Authorization" in session.headers or session.auth is not None):
+    if session is not None and ("Authorization" in session.headers or getattr(session, "auth", None) is not None):
         raise ConfigError(
             "download_session sends credentials by default, which would go to the hosts of videos; "
             "give it no Authorization header and no auth",
@@ -423,23 +423,19 @@ async def _read(response: aiohttp.ClientResponse) -> bytes | None:
     return b"".join(chunks)
 
 
-def _link_url(link: str) -> URL:
+def _link_url(link: str, base: URL | None = None) -> URL:
     """A link as it must go out: a signature covers the exact spelling, so only what can't be sent is encoded."""
     try:
-        return URL(link, encoded=_is_plain(link))
+        url = URL(link, encoded=_is_plain(link))
+        url = base.join(url) if base else url
+        _ = url.port  # read late by yarl, and part of what can be malformed
     except ValueError as error:
         raise DownloadError(f"the link {shown(link)[:200]!r} is not an address", link=link) from error
+    return url
 
 
 def _is_plain(text: str) -> bool:
     return text.isascii() and text.isprintable() and " " not in text
-
-
-def _redirected(url: URL, location: str) -> URL:
-    try:
-        return url.join(URL(location, encoded=_is_plain(location)))
-    except ValueError as error:
-        raise DownloadError(f"{shown(str(url))} redirects to what is not an address", link=str(url)) from error
 
 
 def _refused(url: URL, problem: str) -> DownloadError:
