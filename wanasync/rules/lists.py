@@ -18,7 +18,16 @@ from attrs import define, frozen
 
 from wanasync.errors import RequestValidationError
 from wanasync.models import BatchItem, ListProblem, VideoRequest
-from wanasync.rules.listtext import JSON, MAX_LINE, JSONWindow, RepeatedKeyError, UnreadableTextError, shown, unreadable
+from wanasync.rules.listtext import (
+    JSON,
+    MAX_LINE,
+    JSONWindow,
+    RepeatedKeyError,
+    UnreadableTextError,
+    one_line,
+    shown,
+    unreadable,
+)
 from wanasync.rules.naming import wanted_name
 
 __all__ = ["COLUMNS", "FORMATS", "MAX_LINE", "ListLine", "read"]
@@ -126,6 +135,8 @@ def _read_json(pieces: Iterable[str], make: _Maker) -> Iterator[ListLine]:
             yield _bad(window.line, None, "a .json list must be one array, [ … ]; one object a line is .jsonl")
             return
         yield from _array(window, make)
+    except UnicodeDecodeError:  # a ValueError too, but the text's and not the JSON's
+        raise
     except json.JSONDecodeError as error:
         line, column = window.place(error.pos)
         yield _bad(line, None, f"broken JSON: {_said(error)} (column {column})")
@@ -218,7 +229,7 @@ class _Maker:
         problems: list[ListProblem] = []
         fields = {name: value for name, value in given.items() if value is not None}
         for name in fields.keys() - _COLUMN_SET:
-            problems.append(ListProblem(number, name, _unknown("field", name)))
+            problems.append(ListProblem(number, one_line(name), _unknown("field", name)))
             del fields[name]
         item_id = _item_id(number, fields.pop("id", None), problems)
         file = _file(number, fields.pop("file", None), problems)
@@ -320,9 +331,11 @@ def _read_header(number: int, cells: list[str]) -> tuple[_Header, tuple[ListProb
     columns = tuple(re.sub(r"[\s-]+", "_", cell.strip().lower()) or None for cell in cells)
     named = [name for name in columns if name is not None]
     problems = [
-        ListProblem(number, name, _unknown("column", name)) for name in dict.fromkeys(named) if name not in COLUMNS
+        ListProblem(number, one_line(name), _unknown("column", name))
+        for name in dict.fromkeys(named)
+        if name not in COLUMNS
     ]
-    problems += [ListProblem(number, name, "the column is there twice") for name in _repeated(named)]
+    problems += [ListProblem(number, one_line(name), "the column is there twice") for name in _repeated(named)]
     if "prompt" not in named:
         reason = "the column is missing; the first line of a .csv list names its columns"
         if not set(named) & _COLUMN_SET:
@@ -381,7 +394,7 @@ def _bad(number: int, name: str | None, reason: str) -> ListLine:
 
 def _bad_value(number: int, error: Exception) -> ListLine:
     if isinstance(error, RepeatedKeyError):
-        return _bad(number, str(error), "the field is there twice")
+        return _bad(number, one_line(str(error)), "the field is there twice")
     if isinstance(error, RecursionError):
         return _bad(number, None, "broken JSON: nested too deeply")
     return _bad(number, None, f"broken JSON: {error}")

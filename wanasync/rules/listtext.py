@@ -7,7 +7,16 @@ import re
 from collections.abc import Iterable
 from typing import Any, NoReturn
 
-__all__ = ["JSON", "MAX_LINE", "JSONWindow", "RepeatedKeyError", "UnreadableTextError", "shown", "unreadable"]
+__all__ = [
+    "JSON",
+    "MAX_LINE",
+    "JSONWindow",
+    "RepeatedKeyError",
+    "UnreadableTextError",
+    "one_line",
+    "shown",
+    "unreadable",
+]
 
 MAX_LINE = 1 << 20
 """Characters in one line, or in one object of a .json list. What is longer is hardly a list of prompts."""
@@ -31,11 +40,16 @@ def unreadable(text: str) -> str | None:
     return f"byte {place} of the line, 0x{value:02X}, is not UTF-8; save the list as UTF-8"
 
 
-def shown(value: object, limit: int = 60) -> str:
-    """The value as the list spells it, on one line, short."""
-    text = json.dumps(value, ensure_ascii=False, default=str)
-    text = "".join(sign if sign.isprintable() else "?" for sign in text)
-    return text if len(text) <= limit else f"{text[: limit - 2]}…{text[-1]}"
+def shown(value: object) -> str:
+    """The value as the list spells it, fit for a line of a terminal."""
+    text = one_line(json.dumps(value, ensure_ascii=False, default=str))
+    return f"{text}{text[0]}" if text.endswith("…") and text[0] == '"' else text
+
+
+def one_line(text: str, limit: int = 60) -> str:
+    """Without anything that would act on a terminal, cut where it is long."""
+    text = "".join(sign if sign.isprintable() else "?" for sign in text[: limit + 1])
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 
 class RepeatedKeyError(ValueError):
