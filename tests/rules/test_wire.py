@@ -5,6 +5,7 @@ import math
 import pickle
 from typing import Any
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,6 +17,8 @@ from wanasync.rules import wire
 
 TASK = {"id": "task-1", "status": "processing"}
 LINK = "https://files.example/v.mp4"
+
+FIELDS = {attribute.name for attribute in attrs.fields(VideoRequest)}
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
 json_values = st.recursive(
@@ -438,7 +441,7 @@ def test_any_bytes_are_json_or_a_format_error(data: bytes) -> None:
 
 prompts = st.text(st.characters(codec="utf-8"), min_size=1, max_size=60).filter(lambda text: bool(text.strip()))
 extras = st.dictionaries(
-    st.text(st.characters(codec="utf-8"), min_size=1).filter(lambda name: name not in {"model", "prompt"}),
+    st.text(st.characters(codec="utf-8"), min_size=1).filter(lambda name: name not in FIELDS),
     st.recursive(
         st.none()
         | st.booleans()

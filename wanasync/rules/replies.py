@@ -85,7 +85,7 @@ class Unknown:
     """The task may or may not exist and be billed. `body` is the start of what came, cleaned."""
 
     reason: str
-    status: int
+    status: int | None = None
     body: str = ""
 
 

@@ -13,13 +13,9 @@ _ESCAPES = re.compile(
     r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?"
     r"|\x1b[ -/]*[0-~]?"
 )
-_BLANKS = re.compile(r"[\x00-\x20\x7f-\xa0\u2028\u2029]+")
-# Bidirectional controls, zero-width characters, tags and other invisible format characters; lone surrogates, which
-# no stream can encode.
-_INVISIBLE = re.compile(
-    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164"
-    "\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\ud800-\udfff\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
-)
+_BLANKS = re.compile(r"[\x00-\x20\x7f-\xa0\s]+")
+# Invisible although they count as printable: fillers and variation selectors.
+_INVISIBLE = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]")
 
 _SECRETS = re.compile(
     r"""
@@ -51,8 +47,10 @@ def clean_text(text: str, limit: int = 500) -> str:
     """
     # What is cut off here is never shown; the factor leaves room for characters that are about to be dropped.
     text = text[: limit * 8 + 4096]
-    text = _INVISIBLE.sub("", _ESCAPES.sub("", text))
-    text = _BLANKS.sub(" ", text).strip()[: limit + _MARGIN]
+    text = _BLANKS.sub(" ", _ESCAPES.sub("", text))
+    if not text.isprintable():
+        text = "".join(filter(str.isprintable, text))
+    text = _INVISIBLE.sub("", text).strip()[: limit + _MARGIN]
     text = _SECRETS.sub(_removed, text)
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
 

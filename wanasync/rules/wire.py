@@ -267,11 +267,12 @@ def _structure_task(value: Any, _: type[TaskSnapshot]) -> TaskSnapshot:
     if not isinstance(value, dict):
         _wrong("", "an object", value)
     body = _unwrapped(value)
+    task_id = _task_id(body)
     status, said_status = _status(body)
     usage = _object(body, "usage")
     info = _object(body, "task_info")
     return TaskSnapshot(
-        _task_id(body),
+        task_id,
         status,
         _progress(body),
         _links(body),
@@ -307,7 +308,9 @@ def _unwrapped(body: Mapping[str, Any]) -> Mapping[str, Any]:
 def _task_id(body: Mapping[str, Any]) -> str:
     value = body.get("id", body.get("task_id"))
     if not is_task_id(value):
-        raise _WrongTypeError(".id", "a task id expected" if isinstance(value, str) else f"text, not {_kind(value)}")
+        if not isinstance(value, str):
+            _wrong(".id", "text", value)
+        raise _WrongTypeError(".id", "printable ASCII without spaces expected, as of a task id")
     return str(value)
 
 
