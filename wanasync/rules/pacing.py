@@ -162,6 +162,8 @@ class Window:
     per: float = ASSUMED_WINDOW
     requests: int | None = None
     ceiling: int | None = None
+    fallback: int | None = None
+    doubled: int = 0
     counts_refusals: bool = False
     climbing: bool = False
     log: deque[float] = field(factory=deque)
@@ -189,6 +191,37 @@ class Window:
             return _NEVER
         return places[int(missing) - 1] + self.per
 
+    def climb(self, now: float) -> None:
+        """More was let through than the rule says."""
+        if not self.climbing:
+            self.climbing, self.fallback = True, self.requests
+            self.counts_refusals = self.counts_refusals and not self.refusals
+        self.requests = self.taken(now)
+
+    def climbed(self, now: float) -> bool:
+        """A climb ended. Whether it found a higher limit.
+
+        Twice the old number at once may just be a fixed window that ended within our burst; only if it is met again
+        at the next probe the limit is doubled.
+        """
+        self.climbing = False
+        taken, before = max(self.taken(now), 1), self.fallback or 0
+        twice = abs(taken - 2 * before) <= 1 + before // 20
+        self.doubled = self.doubled + 1 if twice else 0
+        if self.doubled == 1:
+            self.requests, self.fallback = before, None
+            return False
+        self.requests = taken
+        return True
+
+    def fall(self, now: float) -> None:
+        """Fewer are let through than the rule says: back to before the last climb, or to what was."""
+        taken = max(self.taken(now), 1)
+        close = self.fallback is not None and self.fallback <= taken * 1.1 + 1
+        self.requests = self.fallback if close else max(taken, (self.requests or 1) // 2)
+        self.fallback = None
+        self.counts_refusals = False
+
     def _forget(self, now: float) -> None:
         for times in (self.log, self.refusals):
             while times and times[0] + self.per <= now + _EPSILON:
@@ -200,26 +233,33 @@ class Bucket:
     """A rate with a burst, learned from the moments at which the provider's bucket was known to be empty.
 
     Between two refusals just as many places were filled as taken, give or take one, so the measured rate gets
-    the more exact the longer the time since `anchor`. `lead` is how far above it we pace, to notice a raise.
+    the more exact the longer the time since `anchor`. It is kept for `steady` seconds after each refusal, then
+    raised little by little to notice a raised limit. Until it is `proven` by an admission, `fallback` is what the
+    window would be if it was none.
     """
 
     rate: float
     burst: float
+    fallback: int
     anchor: float
     taken: int
     empty_at: float
     taken_since_empty: int = 0
     level: float = 0.0
     at: float = 0.0
-    lead: float = 0.02
+    steady: float = 15.0
+    doubt: float = 1.0
+    raised: bool = False
+    proven: bool = False
 
-    @property
-    def pace(self) -> float:
-        return self.rate * (1 + self.lead)
+    def pace(self, now: float) -> float:
+        """Submissions a second."""
+        over = max(now - self.empty_at - self.steady, 0.0)
+        return self.rate * (1 + self.doubt) * math.exp2(min(over / self.steady, 10.0))
 
     def earliest(self, now: float) -> float:
         self._fill(now)
-        return now if self.level >= 1 - _EPSILON else now + (1 - self.level) / self.pace
+        return now if self.level >= 1 - _EPSILON else now + (1 - self.level) / self.pace(now)
 
     def take(self, now: float) -> None:
         self._fill(now)
@@ -232,30 +272,45 @@ class Bucket:
     def accepted(self, now: float) -> None:
         self.taken += 1
         self.taken_since_empty += 1
-        if self.taken_since_empty > self.rate * (now - self.empty_at) + self.burst + 2:
-            self._raised(now)
+        if self.taken_since_empty > self.rate * (1 + self.doubt) * (now - self.empty_at) + self.burst + 2:
+            # More was taken than this rate can have given: the limit was raised, by how much is not known yet.
+            self.rate *= 1.25
+            self.raised = True
+            self.empty_at, self.taken_since_empty = now, 0
+
+    def fits(self, now: float) -> bool:
+        """Whether a refusal now is what this bucket would do."""
+        expected = self.rate * (now - self.empty_at)
+        return abs(self.taken_since_empty - expected) <= 2 + (0.15 + self.doubt) * expected
 
     def emptied(self, now: float) -> None:
         """A refusal: the bucket holds less than one."""
-        expected = self.rate * (now - self.empty_at)
-        if abs(self.taken_since_empty - expected) > 2 + 0.15 * expected + self.burst * (self.empty_at == self.anchor):
-            self.anchor, self.taken = self.empty_at, self.taken_since_empty
-        if now > self.anchor:
-            self.rate = max(self.taken, 0.5) / (now - self.anchor)
-        self.lead = max(self.lead / 2, 0.002)
+        if self.raised:
+            self.anchor, self.taken, self.doubt = now, 0, 0.25
+        else:
+            self._measure(now)
+        self.raised = False
         self.empty_at, self.taken_since_empty = now, 0
         self.level, self.at = 0.0, now
 
-    def _raised(self, now: float) -> None:
-        # More was taken than this rate can have given: the limit was raised, by how much is not known yet.
-        self.lead = min(self.lead * 2, 0.25)
-        self.rate *= 1 + self.lead
-        self.anchor = self.empty_at = now
-        self.taken = self.taken_since_empty = 0
+    def _measure(self, now: float) -> None:
+        if not self.fits(now):
+            self.anchor, self.taken = self.empty_at, self.taken_since_empty
+        self.rate = max(self.taken, 0.5) / max(now - self.anchor, 0.1)
+        self.doubt = max(1 / max(self.taken, 1) - 0.01, 0.0)
+        self.steady = min(max(2 * (now - self.anchor), 15.0), 960.0)
 
     def _fill(self, now: float) -> None:
-        self.level = min(self.level + (now - self.at) * self.pace, max(self.burst, 1.0))
+        self.level = min(self.level + (now - self.at) * self.pace(now), max(self.burst, 1.0))
         self.at = now
+
+
+@frozen
+class Met:
+    """A refusal as the quota sees it: unfinished tasks, and how many had ended since the start."""
+
+    tasks: int
+    finished: int
 
 
 @define
@@ -269,10 +324,36 @@ class Quota:
     ceiling: int | None = None
     peak: int = 0
     peak_at: float = 0.0
+    met: deque[Met] = field(factory=lambda: deque(maxlen=3))
 
     def reached(self, tasks: int, now: float) -> None:
         if tasks >= self.peak or now - self.peak_at > 600:
             self.peak, self.peak_at = tasks, now
+
+    def refused(self, tasks: int, finished: int) -> None:
+        self.met.append(Met(tasks, finished))
+
+    def repeats(self, times: int) -> bool:
+        """Whether the last refusals came at the same number of tasks although tasks ended in between.
+
+        The provider knows of ends before we do, so our count may be a little over its own.
+        """
+        met = list(self.met)[-times:]
+        if len(met) < times or met[-1].tasks == 0:
+            return False
+        least, most = min(one.tasks for one in met), max(one.tasks for one in met)
+        ended = met[-1].finished - met[0].finished
+        return ended >= max(1, least // 8) and most - least <= self.tolerance(least)
+
+    def least_met(self) -> int:
+        """The best guess at the limit: the least of the last refusals' numbers that may be the same one."""
+        last = self.met[-1].tasks
+        return min(one.tasks for one in self.met if last - one.tasks <= self.tolerance(last))
+
+    @staticmethod
+    def tolerance(tasks: int) -> int:
+        """By how much our number may be over the provider's: tasks that ended and were not looked at yet."""
+        return max(2, tasks // 20)
 
 
 @define
@@ -294,7 +375,7 @@ class Pause:
     until: float | None = None
     canary: int | None = None
     awaits_task: bool = False
-    accepted_before: int = 0
+    awaited: int = 1
 
 
 @frozen
@@ -355,10 +436,11 @@ class Pacer:
         self._hints = Hints()
         self._pause: Pause | None = None
         self._closed_at = -_NEVER
-        self._opened_early: tuple[float, int] | None = None
+        self._opened_early: float | None = None
         self._last_reply = -_NEVER
         self._run_of_accepted = 0
         self._not_sent_in_a_row = 0
+        self._finished = 0
         self._submitted = self._accepted = self._throttled = self._pauses = 0
         if limits is not None:
             self.limit(limits)
@@ -454,9 +536,12 @@ class Pacer:
             if self._wire:
                 self._finished_early.add(task_id)
             return
-        if self._pause is not None and self._pause.awaits_task and self._pause.canary is None:
-            self._pause.awaits_task = self._quota.tasks is not None
-            self._pause.until = min(now, self._pause.until or now)
+        self._finished += 1
+        pause = self._pause
+        if pause is not None and pause.awaits_task and pause.canary is None and pause.until is not None:
+            pause.awaited -= 1
+            if pause.awaited <= 0:
+                pause.until = min(now, pause.until)
 
     def track(self, task_id: str, now: float) -> None:
         """A task of an earlier run that is still unfinished."""
@@ -493,15 +578,19 @@ class Pacer:
     def _wire_limit(self, now: float) -> int:
         if self._window.climbing:
             return 1
-        limit = self._window.requests
-        if limit is not None and self._window.attempts(now) + len(self._wire) >= limit - 1:
-            # Near the edge one at a time: if the limit fell, or counts refusals, only one is refused.
-            return 1
-        return min(3 + self._run_of_accepted // 16, self._most_on_wire)
+        safe, limit = 0, self._window.requests
+        if limit is not None:
+            safe = limit - self._window.attempts(now) - len(self._wire)
+            if safe <= 1:
+                # Near the edge one at a time: if the limit fell, or counts refusals, only one is refused.
+                return 1
+        return min(2 + max(self._run_of_accepted // 16, safe // 8), self._most_on_wire)
 
     def _rate_permit(self, now: float) -> Permit:
         if self._bucket is not None:
-            return Permit(self._bucket.earliest(now), why=f"the pace is {self._bucket.pace:.3g} submissions a second")
+            return Permit(
+                self._bucket.earliest(now), why=f"the pace is {self._bucket.pace(now):.3g} submissions a second"
+            )
         at = self._window.earliest(now, len(self._wire))
         if at <= now:
             return Permit(now)
@@ -553,12 +642,11 @@ class Pacer:
         if self._pause is not None and self._pause.canary == number:
             self._open(self._pause, now)
         elif sent.role is Role.RATE_PROBE:
-            self._window.climbing = True
-            self._window.requests = self._window.taken(now)
+            self._window.climb(now)
         elif sent.role is Role.QUOTA_PROBE:
             self._quota.tasks = len(self._tasks)
             self._quota_probing.at = now
-        elif self._kind is RateKind.UNKNOWN and self._opened_early is not None:
+        elif self._kind is RateKind.UNKNOWN and self._closed_at > -_NEVER:
             self._confirm_window(now)
 
     def _confirm_window(self, now: float) -> None:
@@ -571,12 +659,14 @@ class Pacer:
     def _open(self, pause: Pause, now: float) -> None:
         self._pause = None
         self._hints.episode_over()
+        if self._bucket is not None:
+            self._bucket.proven = True
         window = self._window
         if self._kind is not RateKind.UNKNOWN or window.requests is None:
             return
-        self._opened_early = (pause.began, len(self._tasks) - 1)
         if window.taken(now) > window.requests:
             # It passed though the window was full: a new window has begun, or it never was one.
+            self._opened_early = pause.began
             window.log.clear()
             window.log.append(now)
 
@@ -584,8 +674,6 @@ class Pacer:
         earlier = self._pause
         failed_canary = earlier is not None and earlier.canary == number
         self._hints.heard(hint, now)
-        if hint is not None and hint > self._window.per and self._window.ceiling is None and not failed_canary:
-            self._window.per = min(hint, LONGEST_PAUSE)
         self._pauses += 1
         self._closed_at = now
         self._pause = Pause(
@@ -621,77 +709,107 @@ class Pacer:
 
     def _explain(self, pause: Pause, now: float) -> None:
         tasks = len(self._tasks)
+        if pause.role is not Role.CANARY:
+            self._quota.refused(tasks, self._finished)
         if pause.role is Role.QUOTA_PROBE:
-            self._quota.tasks = min(tasks, self._quota.tasks or tasks)
-            self._quota_probing.refused(now)
-            pause.awaits_task = True
+            self._meet_quota(now)
         elif pause.role is Role.RATE_PROBE:
             self._probe_refused(now)
         elif self._bucket is not None:
-            self._bucket.emptied(now)
+            self._bucket_refused(self._bucket, pause, now)
         elif pause.role is Role.CANARY:
             self._canary_refused(pause, now)
         else:
             self._limit_met(pause, now)
+        if self._quota.tasks is not None and tasks >= self._quota.tasks:
+            pause.awaits_task = True
+        pause.awaited = 1 + tasks // 50
+
+    def _bucket_refused(self, bucket: Bucket, pause: Pause, now: float) -> None:
+        if pause.role is not Role.CANARY and not bucket.fits(now) and self._quota.repeats(2):
+            self._bucket = None
+            self._kind = RateKind.UNKNOWN
+            self._meet_quota(now)
+        elif pause.role is Role.CANARY and not bucket.proven and pause.canaries >= 2:
+            self._bucket = None
+            self._kind = RateKind.WINDOW
+            self._window.requests = bucket.fallback
+            self._rate_probing.changed(now)
+        else:
+            bucket.emptied(now)
 
     def _probe_refused(self, now: float) -> None:
         window = self._window
         if window.climbing:
-            window.climbing = False
-            window.requests = max(window.taken(now), 1)
-            self._rate_probing.changed(now)
+            if window.climbed(now):
+                self._rate_probing.changed(now)
+            else:
+                self._rate_probing.at = now + window.per / 2
             return
+        window.doubled = 0
         self._rate_probing.refused(now - window.per / 2)
 
     def _canary_refused(self, pause: Pause, now: float) -> None:
-        window, tasks = self._window, len(self._tasks)
-        pause.awaits_task = self._quota.tasks is not None or self._kind is RateKind.UNKNOWN
-        if window.requests is None or window.taken(now) >= window.requests / 2:
+        window, quota, tasks = self._window, self._quota, len(self._tasks)
+        pause.awaits_task = self._kind is RateKind.UNKNOWN and pause.canaries < 2
+        if window.requests is None or window.taken(now) >= window.requests:
             return
-        if tasks >= self._quota.peak and tasks > 0:
+        if quota.tasks is not None and tasks < quota.tasks and quota.ceiling is None:
+            self._quota_doubted(quota.tasks, tasks, now)
+        elif window.attempts(now) * 2 >= window.requests:
+            if self._kind is RateKind.WINDOW:
+                window.fall(now)
+        elif tasks >= quota.peak and quota.met and tasks > 0:
             # Refused with an empty window: it is not the rate.
-            self._meet_quota(tasks, now)
-            pause.awaits_task = True
+            self._meet_quota(now)
+
+    def _quota_doubted(self, quota: int, tasks: int, now: float) -> None:
+        met = self._quota.met[-1].tasks if self._quota.met else quota
+        if tasks >= met - self._quota.tolerance(met):
+            self._quota.tasks = tasks
+            return
+        # Tasks had ended and yet there was no place: it is not the quota.
+        self._quota.tasks = None
+        self._window.fall(now)
 
     def _limit_met(self, pause: Pause, now: float) -> None:
-        window, tasks = self._window, len(self._tasks)
-        taken = window.taken(now)
+        window, quota, tasks = self._window, self._quota, len(self._tasks)
+        taken, opened_early = window.taken(now), self._opened_early
+        self._opened_early = None
         if window.requests is None:
             # Refused before anything was accepted: others have used the limit up, which tells nothing of its size.
             window.requests = taken or None
             pause.awaits_task = True
+        elif taken >= window.requests:
             return
-        if taken >= window.requests:
-            return
-        attempts = window.attempts(now) - 1
-        if attempts >= window.requests and taken * 2 >= window.requests:
+        elif window.fallback is not None and abs(taken - window.fallback) <= 1 + window.fallback // 20:
+            window.fall(now)
+        elif window.attempts(now) - 1 >= window.requests and taken * 2 >= window.requests:
             window.counts_refusals = True
-            return
-        if self._opened_early is not None:
-            since, tasks_then = self._opened_early
-            self._opened_early = None
-            if tasks <= tasks_then + 1 and tasks > 0:
-                self._meet_quota(tasks, now)
-                pause.awaits_task = True
-            else:
-                self._become_bucket(since, taken, now)
-            return
-        if tasks >= self._quota.peak and tasks > 0:
-            self._meet_quota(tasks, now)
-            pause.awaits_task = True
-            return
-        window.requests = max(taken, 1)
-        self._rate_probing.changed(now)
+        elif quota.repeats(2):
+            self._meet_quota(now)
+        elif opened_early is not None:
+            self._become_bucket(opened_early, taken, now)
+        elif tasks >= quota.peak and tasks > 0:
+            self._meet_quota(now)
+        else:
+            window.fall(now)
+            self._rate_probing.changed(now)
 
-    def _meet_quota(self, tasks: int, now: float) -> None:
+    def _meet_quota(self, now: float) -> None:
+        tasks = self._quota.least_met()
         self._quota.tasks = min(tasks, self._quota.ceiling or tasks)
         self._quota_probing.refused(now)
+        first = self._window.requests
+        if self._kind is RateKind.UNKNOWN and first is not None and abs(first - tasks) <= self._quota.tolerance(tasks):
+            # What was taken for a full window was the quota.
+            self._window.requests = None
 
     def _become_bucket(self, since: float, taken: int, now: float) -> None:
         self._kind = RateKind.BUCKET
         burst = float(self._window.requests or 1)
         rate = max(taken, 1) / max(now - since, 0.1)
-        self._bucket = Bucket(rate, burst, since, taken, empty_at=now, at=now)
+        self._bucket = Bucket(rate, burst, max(taken, 1), since, taken, empty_at=now, at=now)
         self._window.requests = None
 
     # ---- how long
@@ -699,15 +817,13 @@ class Pacer:
     def _until(self, pause: Pause, now: float) -> float:
         if pause.firm and pause.hint is not None:
             return pause.began + pause.hint * self._doubling(pause)
+        if self._bucket is not None:
+            return pause.began + max(1 / self._bucket.rate, 0.25) * 2.0 ** min(pause.canaries, 6)
+        if self._kind is RateKind.WINDOW and not pause.canaries and not pause.awaits_task:
+            return max(self._window.earliest(now, 0), now + 0.25)
         if self._hints.computed and pause.hint is not None:
             return pause.began + pause.hint * self._doubling(pause)
-        if self._bucket is not None:
-            return pause.began + max(1 / self._bucket.rate, 0.25) * 2.0**pause.canaries
-        if self._kind is RateKind.UNKNOWN or pause.canaries:
-            return self._scheduled(pause, now)
-        if pause.awaits_task:
-            return pause.began + self._announced(pause)
-        return max(self._window.earliest(now, 0), now + 0.25)
+        return self._scheduled(pause, now)
 
     def _announced(self, pause: Pause) -> float:
         return pause.hint if pause.hint is not None else ASSUMED_WINDOW
@@ -719,7 +835,7 @@ class Pacer:
     def _scheduled(self, pause: Pause, now: float) -> float:
         """When the hint can't be trusted: early looks that get rarer, then the hint, then its doubles up to 8."""
         announced = self._announced(pause)
-        looks = [1.5, announced / 8, announced / 4, announced / 2, announced * 3 / 4, announced]
+        looks = [1.5, announced / 8, announced / 4, announced / 2, announced]
         if announced <= 5:
             looks = [announced]
         wait = (
@@ -792,7 +908,9 @@ class Pacer:
         if record.kind is RateKind.WINDOW:
             self._window.requests = record.requests
         if record.kind is RateKind.BUCKET and record.rate is not None:
-            self._bucket = Bucket(record.rate, record.burst or 1, now, 0, empty_at=now, at=now)
+            self._bucket = Bucket(
+                record.rate, record.burst or 1, record.burst or 1, now, 0, empty_at=now, at=now, proven=True
+            )
         if self._quota.ceiling is None:
             self._quota.tasks = record.concurrent
         self._pause = Pause(now, Role.NORMAL, now, "starting at the pace of an earlier run", until=now)
