@@ -105,7 +105,7 @@ def test_files_that_are_no_fonts_have_no_faces(tmp_path: Path, content: bytes) -
     assert read_faces(tmp_path / "gone.ttf") == ()
 
 
-@settings(max_examples=25)
+@settings(max_examples=40, deadline=None)
 @given(st.integers(0, 4000), st.binary(min_size=1, max_size=8))
 def test_a_damaged_font_is_never_more_than_no_font(
     tmp_path_factory: pytest.TempPathFactory, at: int, bit: bytes

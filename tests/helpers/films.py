@@ -27,7 +27,7 @@ def watch(video: Path | bytes) -> Film:
     source = BytesIO(video) if isinstance(video, bytes) else str(video)
     with av.open(source, "r") as container:
         stream = container.streams.video[0]
-        pictures = tuple(frame.to_image() for frame in container.decode(stream))
+        pictures = tuple(frame.to_image() for frame in container.decode(stream))  # type: ignore[no-untyped-call]
         assert stream.duration is not None
         assert stream.time_base is not None
         return Film(

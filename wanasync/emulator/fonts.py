@@ -284,6 +284,8 @@ def _read_format_4(cmap: bytes, offset: int) -> Coverage:
         place: int = shifts_at + 2 * segment + shifts[segment] + 2 * (code - starts[segment])
         return int.from_bytes(cmap[place : place + 2], "big")
 
+    # Segments stand in order; in a damaged font each could claim everything.
+    firsts = (max(start, before + 1) for start, before in zip(starts, (-1, *ends), strict=False))
     return Coverage.of(
-        code for segment in range(count) for code in range(starts[segment], ends[segment] + 1) if glyph(segment, code)
+        code for segment, first in enumerate(firsts) for code in range(first, ends[segment] + 1) if glyph(segment, code)
     )
