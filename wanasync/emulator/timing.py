@@ -15,7 +15,7 @@ __all__ = ["Durations", "LogNormal", "Uniform", "coarse", "linear", "slow_start"
 class Durations(Protocol):
     """Draws the seconds one task takes."""
 
-    def __call__(self, rng: Random) -> float: ...
+    def __call__(self, rng: Random, /) -> float: ...
 
 
 @runtime_checkable

@@ -81,8 +81,9 @@ _CALLBACK: Mapping[str, str] = {
     "late": "seconds, 30 by default",
 }
 
+_API_LANES = ("submit", "query", "batch", "list", "credits")
 FAULTS: Mapping[str, Mapping[str, str]] = {
-    **{lane: {**_BEFORE, **_AFTER, "lost_reply": ""} for lane in ("submit", "query", "batch", "list", "credits")},
+    **{lane: {**_BEFORE, **_AFTER, "lost_reply": ""} for lane in _API_LANES},
     "download": _DOWNLOAD,
     "task": _TASK,
     "callback": _CALLBACK,
@@ -133,7 +134,7 @@ def parse(text: str, lane: str) -> Fault | None:
     _check(name, lane, spelling != name)
     if name == "lost_reply":
         return Fault("reset", None, processed=True)
-    return Fault(name, _value(value), processed=spelling != name or name in _AFTER)
+    return Fault(name, _value(value), processed=spelling != name or (lane in _API_LANES and name in _AFTER))
 
 
 def _value(text: str) -> float | str | None:
@@ -149,7 +150,7 @@ def _check(name: str, lane: str, processed: bool) -> None:
     known = name in FAULTS[lane] or (lane not in ("task", "callback") and _ANY_STATUS.fullmatch(name))
     if not known:
         raise ValueError(f"no fault {name!r} in lane {lane}: there are {', '.join(FAULTS[lane])}, http_NNN, html_NNN")
-    if processed and lane in ("task", "callback", "download"):
+    if processed and lane not in _API_LANES:
         raise ValueError(f"'processed:' makes no sense in lane {lane}")
 
 
