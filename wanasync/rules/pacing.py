@@ -372,10 +372,20 @@ class Pause:
     firm: bool = False
     stragglers: set[int] = field(factory=set)
     canaries: int = 0
+    failures: int = 0
     until: float | None = None
     canary: int | None = None
     awaits_task: bool = False
     awaited: int = 1
+
+    @property
+    def announced(self) -> float:
+        """The wait that was asked for, or what the provider's document says."""
+        return self.hint if self.hint is not None else ASSUMED_WINDOW
+
+    def failures_after(self, sent: float) -> int:
+        """How many canaries failed that had waited as long as they were told to, with this one."""
+        return self.failures + (sent >= self.began + self.announced)
 
 
 @frozen
@@ -540,7 +550,8 @@ class Pacer:
         pause = self._pause
         if pause is not None and pause.awaits_task and pause.canary is None and pause.until is not None:
             pause.awaited -= 1
-            if pause.awaited <= 0:
+            quota = self._quota.tasks
+            if len(self._tasks) < quota if quota is not None else pause.awaited <= 0:
                 pause.until = min(now, pause.until)
 
     def track(self, task_id: str, now: float) -> None:
@@ -685,6 +696,7 @@ class Pacer:
             firm=firm,
             stragglers=set(self._wire),
             canaries=earlier.canaries + 1 if earlier is not None and failed_canary else 0,
+            failures=earlier.failures_after(sent.at) if earlier is not None and failed_canary else 0,
         )
 
     def _canary_lost(self, number: int, now: float, wait: float) -> None:
@@ -730,10 +742,11 @@ class Pacer:
             self._bucket = None
             self._kind = RateKind.UNKNOWN
             self._meet_quota(now)
-        elif pause.role is Role.CANARY and not bucket.proven and pause.canaries >= 2:
+        elif pause.role is Role.CANARY and pause.canaries >= (3 if bucket.proven else 2):
+            # Nothing came back in the time in which a bucket would have filled.
             self._bucket = None
-            self._kind = RateKind.WINDOW
-            self._window.requests = bucket.fallback
+            self._kind = RateKind.UNKNOWN if bucket.proven else RateKind.WINDOW
+            self._window.requests = max(bucket.fallback, self._window.taken(now))
             self._rate_probing.changed(now)
         else:
             bucket.emptied(now)
@@ -755,7 +768,7 @@ class Pacer:
         if window.requests is None or window.taken(now) >= window.requests:
             return
         if quota.tasks is not None and tasks < quota.tasks and quota.ceiling is None:
-            self._quota_doubted(quota.tasks, tasks, now)
+            self._quota_doubted(pause, tasks, now)
         elif window.attempts(now) * 2 >= window.requests:
             if self._kind is RateKind.WINDOW:
                 window.fall(now)
@@ -763,9 +776,9 @@ class Pacer:
             # Refused with an empty window: it is not the rate.
             self._meet_quota(now)
 
-    def _quota_doubted(self, quota: int, tasks: int, now: float) -> None:
-        met = self._quota.met[-1].tasks if self._quota.met else quota
-        if tasks >= met - self._quota.tolerance(met):
+    def _quota_doubted(self, pause: Pause, tasks: int, now: float) -> None:
+        if pause.canaries <= 2:
+            # Our number may be over the provider's: tasks that ended and were not looked at yet.
             self._quota.tasks = tasks
             return
         # Tasks had ended and yet there was no place: it is not the quota.
@@ -776,12 +789,14 @@ class Pacer:
         window, quota, tasks = self._window, self._quota, len(self._tasks)
         taken, opened_early = window.taken(now), self._opened_early
         self._opened_early = None
-        if window.requests is None:
+        if window.requests is not None and taken >= window.requests:
+            return
+        if quota.tasks is not None and tasks >= quota.tasks - quota.tolerance(quota.tasks):
+            self._meet_quota(now)
+        elif window.requests is None:
             # Refused before anything was accepted: others have used the limit up, which tells nothing of its size.
             window.requests = taken or None
             pause.awaits_task = True
-        elif taken >= window.requests:
-            return
         elif window.fallback is not None and abs(taken - window.fallback) <= 1 + window.fallback // 20:
             window.fall(now)
         elif window.attempts(now) - 1 >= window.requests and taken * 2 >= window.requests:
@@ -823,18 +838,17 @@ class Pacer:
             return max(self._window.earliest(now, 0), now + 0.25)
         if self._hints.computed and pause.hint is not None:
             return pause.began + pause.hint * self._doubling(pause)
+        if self._quota.tasks is not None and pause.awaits_task:
+            return pause.began + pause.announced * self._doubling(pause)
         return self._scheduled(pause, now)
-
-    def _announced(self, pause: Pause) -> float:
-        return pause.hint if pause.hint is not None else ASSUMED_WINDOW
 
     def _doubling(self, pause: Pause) -> float:
         # The hint itself may be a trifle short, so only a second failure in a row doubts it.
-        return 2.0 ** min(max(pause.canaries - 1, 0), 3)
+        return 2.0 ** min(max(pause.failures - 1, 0), 3)
 
     def _scheduled(self, pause: Pause, now: float) -> float:
         """When the hint can't be trusted: early looks that get rarer, then the hint, then its doubles up to 8."""
-        announced = self._announced(pause)
+        announced = pause.announced
         looks = [1.5, announced / 8, announced / 4, announced / 2, announced]
         if announced <= 5:
             looks = [announced]
