@@ -103,8 +103,8 @@ def test_a_field_that_no_request_has_is_refused() -> None:
 def test_an_image_model_takes_exactly_one_image() -> None:
     link = "https://example.com/a.png"
     assert VideoRequest("A cat", model=IMAGE_MODEL, image_urls=[link]).image_urls == (link,)
-    for links in ((), (link, link)):
-        assert "exactly 1 image" in refusal(model=IMAGE_MODEL, image_urls=links).reason
+    assert "required" in refusal(model=IMAGE_MODEL).reason
+    assert "holds 2 links" in refusal(model=IMAGE_MODEL, image_urls=(link, link)).reason
 
 
 @pytest.mark.parametrize("link", [5, "", "cat.png", "file:///etc/passwd", "https://", "https://a b/c", "https://a:x/"])

@@ -20,10 +20,9 @@ LINK = "https://files.example/v.mp4"
 
 FIELDS = {attribute.name for attribute in attrs.fields(VideoRequest)}
 
-scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
-json_values = st.recursive(
-    scalars, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4), max_leaves=12
-)
+short = st.text(max_size=8)
+leaves = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | short
+json_values = leaves | st.lists(leaves, max_size=3) | st.dictionaries(short, leaves | st.lists(leaves), max_size=3)
 field_names = st.sampled_from(
     [
         "id",
@@ -69,8 +68,9 @@ inner_names = st.sampled_from(
         "unlimited_credits",
     ]
 )
+inner_like = st.dictionaries(inner_names, json_values, max_size=3)
 task_like = st.dictionaries(
-    field_names, json_values | st.dictionaries(inner_names, json_values | st.dictionaries(inner_names, json_values))
+    field_names, json_values | inner_like | st.dictionaries(inner_names, inner_like, max_size=2), max_size=6
 )
 
 

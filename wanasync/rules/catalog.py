@@ -38,8 +38,8 @@ class ModelSpec:
     """What one model accepts.
 
     `aspect_ratios` holds the ratios of each quality; empty tuples where the model takes no ratio at all. `durations`
-    are seconds. `min_images` and `max_images` bound `image_urls`. `defaults` are the provider's own: what a field
-    that is left out comes to. `source` says where the rules are written.
+    are seconds. `image_counts` says how many links `image_urls` may hold. `defaults` are the provider's own: what a
+    field that is left out comes to. `source` says where the rules are written.
     """
 
     name: str
@@ -47,8 +47,7 @@ class ModelSpec:
     aspect_ratios: Mapping[str, tuple[str, ...]] = field(converter=_read_only)
     durations: tuple[int, ...]
     max_prompt_length: int
-    min_images: int
-    max_images: int
+    image_counts: tuple[int, ...]
     defaults: Mapping[str, Any] = field(converter=_read_only)
 
     @property
@@ -57,7 +56,7 @@ class ModelSpec:
 
     @property
     def needs_image(self) -> bool:
-        return self.min_images > 0
+        return 0 not in self.image_counts
 
 
 MODELS: Mapping[str, ModelSpec] = MappingProxyType(
@@ -70,8 +69,7 @@ MODELS: Mapping[str, ModelSpec] = MappingProxyType(
                 aspect_ratios={"480p": _LANDSCAPE_PORTRAIT_SQUARE, "720p": _ALL_RATIOS, "1080p": _ALL_RATIOS},
                 durations=(5, 10),
                 max_prompt_length=2000,
-                min_images=0,
-                max_images=0,
+                image_counts=(0,),
                 defaults={"quality": "720p", "aspect_ratio": "16:9", "duration": 5, "prompt_extend": True},
             ),
             ModelSpec(
@@ -82,8 +80,7 @@ MODELS: Mapping[str, ModelSpec] = MappingProxyType(
                 aspect_ratios={"480p": (), "720p": (), "1080p": ()},
                 durations=(5, 10),
                 max_prompt_length=2000,
-                min_images=1,
-                max_images=1,
+                image_counts=(1,),
                 defaults={"quality": "720p", "duration": 5, "prompt_extend": True},
             ),
         )
@@ -106,7 +103,7 @@ def check(model: str, fields: Mapping[str, Any], extra: Mapping[str, Any]) -> No
     if "prompt" not in fields:
         _refuse("prompt", None, "is required")
     if spec.needs_image and "image_urls" not in fields:
-        _refuse("image_urls", (), f"{spec.name} needs {_images(spec)}")
+        _refuse("image_urls", (), f"is required by {spec.name}, {_links(spec)} of them")
     for name, value in fields.items():
         rule = _RULES.get(name)
         if rule is None:
@@ -180,20 +177,18 @@ def _check_prompt_extend(_: ModelSpec, value: Any, __: Mapping[str, Any]) -> Non
 def _check_image_urls(spec: ModelSpec, value: Any, _: Mapping[str, Any]) -> None:
     if not isinstance(value, tuple | list):
         _refuse("image_urls", value, "must be a list of links")
-    if spec.max_images == 0:
+    if not any(spec.image_counts):
         _refuse("image_urls", value, f"is not a field of {spec.name}")
-    if not spec.min_images <= len(value) <= spec.max_images:
-        _refuse("image_urls", value, f"{spec.name} needs {_images(spec)}")
+    if len(value) not in spec.image_counts:
+        _refuse("image_urls", value, f"holds {len(value)} links, {spec.name} takes {_links(spec)}")
     for url in value:
         parts = _split_url("image_urls", url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             _refuse("image_urls", url, "must be an http or https link")
 
 
-def _images(spec: ModelSpec) -> str:
-    if spec.min_images == spec.max_images:
-        return f"exactly {spec.max_images} image link{'s' if spec.max_images > 1 else ''}"
-    return f"{spec.min_images} to {spec.max_images} image links"
+def _links(spec: ModelSpec) -> str:
+    return " or ".join(str(count) for count in spec.image_counts)
 
 
 def _check_callback_url(_: ModelSpec, value: Any, __: Mapping[str, Any]) -> None:
