@@ -134,20 +134,23 @@ def _is_positive(value: object) -> bool:
 
 @define
 class Probing:
-    """When a rule may be tried with one submission more than it allows: gaps that double while refused."""
+    """When a rule may be tried with one submission more than it allows: after gaps that grow while refused.
+
+    A limit that has just moved is likelier to move again, so from then on the gaps start small and grow slowly.
+    """
 
     gap: float
     longest: float
     shortest: float
     at: float = -_NEVER
+    growth: float = 2.0
 
     def refused(self, now: float) -> None:
         self.at = now + self.gap
-        self.gap = min(self.gap * 2, self.longest)
+        self.gap = min(self.gap * self.growth, self.longest)
 
     def changed(self, now: float) -> None:
-        """The limit has just moved: look again soon."""
-        self.gap = self.shortest
+        self.gap, self.growth = self.shortest, 1.3
         self.at = now + self.gap
 
 
