@@ -192,7 +192,7 @@ class TestResolve:
 
     def test_refuses_unknown_names_in_the_file(self) -> None:
         with pytest.raises(
-            ConfigError, match="^the file: no such setting as 'max_download'; did you mean max_downloads"
+            ConfigError, match=r"^the file: no such setting as 'max_download'; did you mean max_downloads"
         ):
             resolved(file={"max_download": 1})
         with pytest.raises(ConfigError, match="no such setting as 'x'; there are api_key, base_url"):
