@@ -91,7 +91,8 @@ def _key(identity: str, item_id: str | None, occurrence: int) -> str:
     # 63 bits, since SQLite's integers are signed: two of a million items share a key once in 20 million batches, and
     # then count as repetitions of each other.
     name = f"id\0{item_id}" if item_id is not None else f"content\0{occurrence}\0{identity}"
-    return f"{int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), 'big') >> 1:016x}"
+    digest = blake2b(name.encode(errors="surrogatepass"), digest_size=8).digest()
+    return f"{int.from_bytes(digest, 'big') >> 1:016x}"
 
 
 @frozen
