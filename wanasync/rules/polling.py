@@ -26,7 +26,6 @@ __all__ = [
     "DurationModel",
     "Lognormal",
     "Mark",
-    "PollBudget",
     "PollingPolicy",
     "Price",
     "ProgressMap",
@@ -238,46 +237,6 @@ class Price:
 
 
 @define
-class PollBudget:
-    """A token bucket for looks: `rate` a second, a second's worth at once. A 429 halves the rate for a while."""
-
-    rate: float
-    _current: float = field(init=False)
-    _tokens: float = field(init=False)
-    _at: float | None = field(default=None, init=False)
-
-    def __attrs_post_init__(self) -> None:
-        self._current = self.rate
-        self._tokens = self._burst
-
-    @property
-    def _burst(self) -> float:
-        return max(self._current, 1.0)
-
-    def wait(self, now: float) -> float:
-        """Seconds until a look may be made; 0 when one may now."""
-        self._refill(now)
-        # A hair under one token is one: waiting for the rounding error would spin.
-        return max(0.0, (1.0 - 1e-9 - self._tokens) / self._current)
-
-    def take(self, now: float) -> None:
-        self._refill(now)
-        self._tokens -= 1.0
-
-    def refused(self) -> None:
-        self._current = max(self._current / 2, min(self.rate, 0.2))
-        self._tokens = min(self._tokens, 0.0)
-
-    def passed(self) -> None:
-        self._current = min(self._current * 1.02, self.rate)
-
-    def _refill(self, now: float) -> None:
-        gone = max(now - self._at, 0.0) if self._at is not None else 0.0
-        self._at = now
-        self._tokens = min(self._tokens + gone * self._current, self._burst)
-
-
-@define
 class PollingPolicy:
     """Answers when to look first and when to look next, and learns from what the looks find.
 
@@ -292,6 +251,8 @@ class PollingPolicy:
     _belief: Lognormal = field(init=False)
     _told: float = field(default=0.0, init=False)
     _reference: float = field(default=DEFAULT_ESTIMATE, init=False)
+    _first_waits: dict[float, float] = field(factory=dict, init=False)
+    _first_price: float = field(default=0.0, init=False)
 
     def __attrs_post_init__(self) -> None:
         self._belief = self.durations.belief()
@@ -300,13 +261,22 @@ class PollingPolicy:
         """The estimate to reckon with: the provider's, else the last one it gave for another task."""
         if given is None or not 0 < given < 86_400:
             return self._reference
-        self._reference = given
-        return given
+        # Floats of replies are objects of their own: tasks with equal estimates are to share one.
+        if given != self._reference:
+            self._reference = given
+        return self._reference
 
     def first_wait(self, estimate: float) -> float:
         """How long after its submission a task is first looked at."""
-        wait = wait_until_worth(self._belief.scaled(estimate), 0.0, self._effective_price())
-        return min(max(wait, MIN_WAIT), MAX_FIRST_WAIT)
+        price = self._effective_price()
+        if not 0.97 < price / (self._first_price or price * 2) < 1.03 or len(self._first_waits) > 256:
+            self._first_waits.clear()
+            self._first_price = price
+        known = self._first_waits.get(estimate)
+        if known is None:
+            wait = wait_until_worth(self._belief.scaled(estimate), 0.0, price)
+            known = self._first_waits[estimate] = min(max(wait, MIN_WAIT), MAX_FIRST_WAIT)
+        return known
 
     def next_wait(self, age: float, estimate: float, progress: int | None, rng: Random) -> float:
         """How long after a look at `age` that found the task unfinished it is looked at again."""
@@ -330,6 +300,7 @@ class PollingPolicy:
         """A task was unfinished at age `after` and final at `by`; `told` when a callback said so first."""
         self.durations.observe(after / estimate, by / estimate)
         self._belief = self.durations.belief()
+        self._first_waits.clear()
         if mark is not None:
             self.progress.learn(mark, max((after + by) / 2, mark.age))
         self._told += ((1.0 if told else 0.0) - self._told) * 0.2
