@@ -69,6 +69,7 @@ Progress = Callable[[float], float]
 
 
 def linear(share: float) -> float:
+    """Says how much of its time has passed."""
     return share
 
 
