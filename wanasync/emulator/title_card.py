@@ -261,18 +261,25 @@ class Ticker:
         line = _small_line(caption, layout, library, room)
         if line.width <= room:
             _draw_line(self._still, line, layout.small, 0, self._baseline, fill=200)
+        self._timed = ("", self._still)
         self._still.paste(70, (0, self._line_top, width, self._line_top + self._thickness))
 
     def at(self, second: float) -> Image.Image:
-        ink = self._still.copy()
+        ink = self._with_time(self._time(second)).copy()
         width = ink.width
-        time = _small_line(self._time(second), self._layout, self._library, width)
-        _draw_line(ink, time, self._layout.small, width - time.width, self._baseline, fill=240)
         knob = self._thickness * 3
         reached = round((width - knob) * min(second / self._seconds, 1.0))
         ink.paste(255, (0, self._line_top, reached + knob // 2, self._line_top + self._thickness))
         ink.paste(255, (reached, self._line_top + self._thickness // 2 - knob // 2), _disc(knob))
         return _white(ink, shadow=0)
+
+    def _with_time(self, time: str) -> Image.Image:
+        if self._timed[0] != time:  # it changes ten times a second, frames come faster
+            ink = self._still.copy()
+            line = _small_line(time, self._layout, self._library, ink.width)
+            _draw_line(ink, line, self._layout.small, ink.width - line.width, self._baseline, fill=240)
+            self._timed = (time, ink)
+        return self._timed[1]
 
     def _time(self, second: float) -> str:
         return f"{_clock_face(second)} / {_clock_face(self._seconds)}"
