@@ -6,6 +6,7 @@ import functools
 import os
 import shlex
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ParamSpec
@@ -67,6 +68,10 @@ def _code(command: Callable[[], int]) -> int:
         # Whoever read stdout has gone. Python would complain of it once more when it flushes at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return exits.STOPPED
+    except Exception:  # noqa: BLE001 — told whole, for whoever mends it
+        traceback.print_exc()
+        Screen().complain("this is a fault in wanasync. What was paid for is in the journal: the same command goes on")
+        return exits.FAILED
 
 
 def _version(asked: bool) -> None:

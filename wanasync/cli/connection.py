@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
 import attrs
@@ -11,6 +11,7 @@ from attrs import field, frozen
 
 from wanasync import Config, ConfigError, Limits, load_config
 from wanasync.cli.emulating import private_emulator
+from wanasync.cli.screen import Screen
 
 if TYPE_CHECKING:
     from wanasync import Event, WanSession
@@ -48,18 +49,16 @@ class Connection:
 
 @asynccontextmanager
 async def connected(
-    connection: Connection, on_event: Callable[[Event], None] | None = None
+    connection: Connection, screen: Screen, on_event: Callable[[Event], None] | None = None
 ) -> AsyncIterator[WanSession]:
-    """An open session. Raises `ConfigError`."""
+    """An open session, its warnings on the screen. Raises `ConfigError`."""
     from wanasync import WanSession
 
     config = connection.usable_config()
-    if not connection.emulator:
-        async with WanSession(config=config, on_event=on_event) as wan:
-            yield wan
-        return
-    async with private_emulator() as emulator:
-        # The user's key and address stay out of it: nothing of an emulated run may reach the provider.
-        config = attrs.evolve(config, api_key=emulator.api_key, base_url=emulator.base_url, proxy=None)
-        async with WanSession(config=config, on_event=on_event) as wan:
-            yield wan
+    async with AsyncExitStack() as stack:
+        if connection.emulator:
+            emulator = await stack.enter_async_context(private_emulator())
+            # The user's key and address stay out of it: nothing of an emulated run may reach the provider.
+            config = attrs.evolve(config, api_key=emulator.api_key, base_url=emulator.base_url, proxy=None)
+        stack.enter_context(screen.hearing_logs())
+        yield await stack.enter_async_context(WanSession(config=config, on_event=on_event))

@@ -8,6 +8,7 @@ from wanasync import (
     BudgetExceededError,
     ConfigError,
     InsufficientCreditError,
+    JournalError,
     ListError,
     PermissionDeniedError,
     RequestValidationError,
@@ -30,7 +31,7 @@ def of_error(error: WanError) -> int:
         return KEY_REFUSED
     if isinstance(error, InsufficientCreditError | BudgetExceededError):
         return STOPPED
-    if isinstance(error, ConfigError | ListError | RequestValidationError):
+    if isinstance(error, ConfigError | JournalError | ListError | RequestValidationError):
         return USAGE
     return FAILED
 

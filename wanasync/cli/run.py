@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,6 @@ from wanasync import (
     BatchItem,
     BatchProgress,
     ConfigError,
-    JournalError,
     ListError,
     OutcomeState,
     RequestList,
@@ -120,39 +119,43 @@ class _Run:
         self._screen = screen
         self._interrupts = interrupts
         self._results = Results()
-        self._progress: Callable[[], BatchProgress] = BatchProgress
+        self._progress: BatchProgress | None = None
         self._stop_error: WanError | None = None
-        self._opened = False
         self._started = time.monotonic()
 
     async def run(self, requests: Iterable[BatchItem], total: int) -> int:
+        failure = None
         try:
             await self._work(requests, total)
-        except JournalError as error:
-            if self._opened:
+        except WanError as error:
+            if self._progress is None:
                 raise
-            self._screen.complain(f"{error}; nothing was sent")
-            return exits.USAGE
+            failure = error
         except asyncio.CancelledError:
             if not self._interrupts.asked:
                 raise
-        return self._end()
+        return self._end(failure)
 
     async def _work(self, requests: Iterable[BatchItem], total: int) -> None:
-        job, screen = self._job, self._screen
-        async with connected(job.connection) as wan:
+        job = self._job
+        async with connected(job.connection, self._screen) as wan:
             self._greet(total, wan.config.base_url)
             batch = wan.batch(requests, to=job.directory, budget=job.budget, limit=job.limit, total=total)
             async with batch:
-                self._opened, self._progress = True, batch.progress
                 self._interrupts.on_first = lambda: self._interrupted(batch)
-                async with showing(screen, batch, wan.statistics, job.budget):
-                    async for outcome in batch:
-                        self._results.add(outcome)
-                        if screen.json:
-                            screen.record(outcome_object(outcome))
-                        screen.detail(outcome_line(outcome))
-                self._stop_error = batch.stop_error
+                try:
+                    async with showing(self._screen, batch, wan.statistics, job.budget):
+                        await self._take_outcomes(batch)
+                finally:
+                    # Before the batch is left, which stops it.
+                    self._progress, self._stop_error = batch.progress(), batch.stop_error
+
+    async def _take_outcomes(self, batch: Batch) -> None:
+        async for outcome in batch:
+            self._results.add(outcome)
+            if self._screen.json:
+                self._screen.record(outcome_object(outcome))
+            self._screen.detail(outcome_line(outcome))
 
     def _greet(self, total: int, base_url: str) -> None:
         where = "on the emulator" if self._job.connection.emulator else f"at {base_url}"
@@ -174,17 +177,20 @@ class _Run:
         self._screen.say("finishing what the emulator has begun; Ctrl-C again leaves at once", "yellow")
         return False
 
-    def _end(self) -> int:
-        progress = self._progress()
-        if self._opened:
-            self._results.show(self._screen, self._job.directory, progress, time.monotonic() - self._started)
-        if self._interrupts.asked:
-            self._screen.complain(f"interrupted; nothing is lost. To go on: {self._job.command}")
+    def _end(self, failure: WanError | None) -> int:
+        job, screen, progress = self._job, self._screen, self._progress
+        if progress is not None:
+            self._results.show(screen, job.directory, progress, time.monotonic() - self._started)
+        if failure is not None:
+            screen.complain(f"{failure}. To go on: {job.command}")
+            return exits.FAILED
+        if self._interrupts.asked or progress is None:
+            screen.complain(f"interrupted; nothing is lost. To go on: {job.command}")
             return exits.INTERRUPTED
         if progress.stopped is not None:
-            self._screen.complain(self._stop_words(progress.stopped))
+            screen.complain(self._stop_words(progress.stopped))
         elif self._results.counts[OutcomeState.PENDING]:
-            self._screen.say(f"To go on: {self._job.command}")
+            screen.say(f"To go on: {job.command}")
         return exits.of_batch(progress, self._stop_error)
 
     def _stop_words(self, reason: str) -> str:

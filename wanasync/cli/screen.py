@@ -6,8 +6,10 @@ All text is given to rich as `Text`, never as markup: prompts and server message
 from __future__ import annotations
 
 import json
+import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from attrs import define, field
@@ -15,6 +17,17 @@ from rich.console import Console, RenderableType
 from rich.text import Text
 
 __all__ = ["Screen"]
+
+
+class _LogLines(logging.Handler):
+    """Warnings of the library on the screen, beside a live display rather than through it."""
+
+    def __init__(self, screen: Screen) -> None:
+        super().__init__()
+        self._screen = screen
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._screen.say(record.getMessage(), "dim")
 
 
 def _console() -> Console:
@@ -29,6 +42,20 @@ class Screen:
     plain: bool = False
     verbosity: int = 0
     console: Console = field(factory=_console)
+
+    @contextmanager
+    def hearing_logs(self) -> Iterator[None]:
+        """Show the library's log lines as long as the block lasts: warnings, with more verbosity more."""
+        level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(max(self.verbosity, 0), 2)]
+        logger, handler = logging.getLogger("wanasync"), _LogLines(self)
+        before = logger.level
+        logger.addHandler(handler)
+        logger.setLevel(level)
+        try:
+            yield
+        finally:
+            logger.removeHandler(handler)
+            logger.setLevel(before)
 
     @property
     def live(self) -> bool:

@@ -62,7 +62,7 @@ async def generate(
     """One video: submitted, waited for (`patience` seconds at most) and saved."""
     watcher = _Watcher(screen)
     try:
-        async with connected(connection, watcher) as wan:
+        async with connected(connection, screen, watcher) as wan:
             with watcher:
                 video = await wan.generate(request, to=to, timeout=patience)
     except asyncio.CancelledError:
@@ -84,7 +84,7 @@ def _show_video(video: SavedVideo, screen: Screen, request: VideoRequest | None 
 
 async def submit(requests: Sequence[VideoRequest], connection: Connection, screen: Screen) -> int:
     """Submit and print the ids; nothing is waited for. Stops at the first that is not taken."""
-    async with connected(connection) as wan:
+    async with connected(connection, screen) as wan:
         for request in requests:
             task = await wan.submit(request)
             if screen.json:
@@ -99,7 +99,7 @@ async def statuses(task_ids: Sequence[str], connection: Connection, screen: Scre
     table = Table(box=None, pad_edge=False, header_style="dim")
     for heading in ("task", "status", "progress", "credits", ""):
         table.add_column(heading, no_wrap=heading != "", overflow="fold")
-    async with connected(connection) as wan:
+    async with connected(connection, screen) as wan:
         looks = await _each(task_ids, lambda task_id: _look(wan, task_id))
     for task_id, look in zip(task_ids, looks, strict=True):
         if screen.json:
@@ -169,7 +169,7 @@ def _status_row(task_id: str, look: TaskSnapshot | WanError) -> tuple[Text, ...]
 
 async def fetch(task_ids: Sequence[str], to: Path, connection: Connection, screen: Screen) -> int:
     """Save the videos of tasks that were submitted elsewhere, waiting for those that are not finished."""
-    async with connected(connection) as wan:
+    async with connected(connection, screen) as wan:
         saved = await _each(task_ids, lambda task_id: _fetch_one(wan, task_id, to, screen))
     return exits.DONE if all(saved) else exits.FAILED
 
@@ -190,7 +190,7 @@ async def _fetch_one(wan: WanSession, task_id: str, to: Path, screen: Screen) ->
 
 async def credits_left(connection: Connection, screen: Screen) -> int:
     """The account's balance."""
-    async with connected(connection) as wan:
+    async with connected(connection, screen) as wan:
         balance = await wan.credits()
     if screen.json:
         screen.record({"remaining": balance.remaining, "used": balance.used, "unlimited": balance.unlimited})
