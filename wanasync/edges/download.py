@@ -265,7 +265,6 @@ class _Part(io.FileIO):
     @classmethod
     def begin(cls, target: Path, task_id: str, identity: str) -> _Part:
         """Open the target's part, with what an earlier attempt left in it."""
-        target.parent.mkdir(parents=True, exist_ok=True)
         path = _part_path(target)
         wanted = PartRecord(task_id, identity, _boot())
         while True:
@@ -419,9 +418,13 @@ def _boot() -> str:
 
 
 def _look(target: Path, existing: Existing) -> _Whole | None:
-    """What stands under the target's name already, if that is what is wanted. Raises where the name is not free."""
+    """What stands under the target's name already, if that is what is wanted. Raises where the name is not free.
+
+    Makes the target's parents first, so that a name that can't be had is found before anything is fetched for it.
+    """
     if "\0" in str(target) or not target.name:
         raise DownloadError(f"{str(target)!r} is not a file name")
+    target.parent.mkdir(parents=True, exist_ok=True)
     try:
         mode = os.lstat(target).st_mode
     except FileNotFoundError:

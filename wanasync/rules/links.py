@@ -105,8 +105,8 @@ def identity(url: str) -> str:
     return shown(url)
 
 
-_EXPIRES = re.compile(r"\d{9,11}")
-_LIFETIME = re.compile(r"\d{1,7}")
+_EXPIRES = re.compile(r"\d{9,11}", re.ASCII)
+_LIFETIME = re.compile(r"\d{1,7}", re.ASCII)
 _SIGNED = (("x-amz-date", "x-amz-expires"), ("x-oss-date", "x-oss-expires"), ("x-goog-date", "x-goog-expires"))
 
 
@@ -257,7 +257,7 @@ class Trouble:
 Verdict = Begin | Resume | Finished | Again | DeadLink | Trouble
 
 _TRANSIENT = frozenset({408, 421, 425, 429})
-_CONTENT_RANGE = re.compile(r"bytes (?:(\d{1,18})-(\d{1,18})|\*)/(\d{1,18}|\*)")
+_CONTENT_RANGE = re.compile(r"bytes (?:(\d{1,18})-(\d{1,18})|\*)/(\d{1,18}|\*)", re.ASCII)
 
 
 def judge(status: int, headers: Mapping[str, str], record: PartRecord, size: int, *, now: float) -> Verdict:
