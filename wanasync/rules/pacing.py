@@ -24,24 +24,23 @@ import itertools
 import json
 import math
 import random
-from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
 from attrs import define, field, frozen
 
 from wanasync.models import GateStatistics, Limits
+from wanasync.rules.limits import ASSUMED_WINDOW, Bucket, Hints, Probing, Quota, Window
 
 __all__ = ["PaceRecord", "Pacer", "RateKind"]
 
-ASSUMED_WINDOW = 60.0
-"""Seconds; the provider's document speaks of retrying after 60 seconds."""
-LONGEST_PAUSE = 3600.0
 STRAGGLERS_PATIENCE = 5.0
+"""Seconds until a refusal is explained without the replies that are still missing."""
 LOST_AFTER = 600.0
+"""Seconds after which a submission on the wire is taken for lost by its caller."""
 TASK_LIFETIME = 7200.0
+"""Seconds after which a task whose end nobody told us no longer fills a place of the quota."""
 _NEVER = math.inf
-_EPSILON = 1e-6
 
 
 class RateKind(enum.StrEnum):
@@ -133,233 +132,6 @@ def _is_positive(value: object) -> bool:
 
 
 @define
-class Probing:
-    """When a rule may be tried with one submission more than it allows: after gaps that grow while refused.
-
-    A limit that has just moved is likelier to move again, so from then on the gaps start small and grow slowly.
-    """
-
-    gap: float
-    longest: float
-    shortest: float
-    at: float = -_NEVER
-    growth: float = 2.0
-
-    def refused(self, now: float) -> None:
-        self.at = now + self.gap
-        self.gap = min(self.gap * self.growth, self.longest)
-
-    def changed(self, now: float) -> None:
-        self.gap, self.growth = self.shortest, 1.3
-        self.at = now + self.gap
-
-
-@define
-class Window:
-    """At most `requests` submissions in any `per` seconds; None while nothing is known.
-
-    `log` holds the reply times of what took a place, oldest first, and `refusals` those of 429s, which some servers
-    count as well.
-    """
-
-    per: float = ASSUMED_WINDOW
-    requests: int | None = None
-    ceiling: int | None = None
-    fallback: int | None = None
-    doubled: int = 0
-    counts_refusals: bool = False
-    climbing: bool = False
-    log: deque[float] = field(factory=deque)
-    refusals: deque[float] = field(factory=deque)
-
-    def taken(self, now: float) -> int:
-        self._forget(now)
-        return len(self.log) + (len(self.refusals) if self.counts_refusals else 0)
-
-    def attempts(self, now: float) -> int:
-        self._forget(now)
-        return len(self.log) + len(self.refusals)
-
-    def room(self, now: float, on_wire: int) -> float:
-        """How many more may be sent at once; infinite while the limit is not known."""
-        return _NEVER if self.requests is None else self.requests - self.taken(now) - on_wire
-
-    def earliest(self, now: float, on_wire: int) -> float:
-        """When a place gets free, at the soonest."""
-        missing = 1 - self.room(now, on_wire)
-        if missing <= 0:
-            return now
-        places = sorted([*self.log, *self.refusals]) if self.counts_refusals else self.log
-        if missing > len(places):
-            return _NEVER
-        return places[int(missing) - 1] + self.per
-
-    def climb(self, now: float) -> None:
-        """More was let through than the rule says."""
-        if not self.climbing:
-            self.climbing, self.fallback = True, self.requests
-            self.counts_refusals = self.counts_refusals and not self.refusals
-        self.requests = self.taken(now)
-
-    def climbed(self, now: float) -> bool:
-        """A climb ended. Whether it found a higher limit.
-
-        Twice the old number at once may just be a fixed window that ended within our burst; only if it is met again
-        at the next probe the limit is doubled.
-        """
-        self.climbing = False
-        taken, before = max(self.taken(now), 1), self.fallback or 0
-        twice = abs(taken - 2 * before) <= 1 + before // 20
-        self.doubled = self.doubled + 1 if twice else 0
-        if self.doubled == 1:
-            self.requests, self.fallback = before, None
-            return False
-        self.requests = taken
-        return True
-
-    def fall(self, now: float) -> None:
-        """Fewer are let through than the rule says: back to before the last climb, or to what was."""
-        taken = max(self.taken(now), 1)
-        close = self.fallback is not None and self.fallback <= taken * 1.1 + 1
-        self.requests = self.fallback if close else max(taken, (self.requests or 1) // 2)
-        self.fallback = None
-        self.counts_refusals = False
-
-    def _forget(self, now: float) -> None:
-        for times in (self.log, self.refusals):
-            while times and times[0] + self.per <= now + _EPSILON:
-                times.popleft()
-
-
-@define
-class Bucket:
-    """A rate with a burst, learned from the moments at which the provider's bucket was known to be empty.
-
-    Between two refusals just as many places were filled as taken, give or take one, so the measured rate gets
-    the more exact the longer the time since `anchor`. It is kept for `steady` seconds after each refusal, then
-    raised little by little to notice a raised limit. Until it is `proven` by an admission, `fallback` is what the
-    window would be if it was none.
-    """
-
-    rate: float
-    burst: float
-    fallback: int
-    anchor: float
-    taken: int
-    empty_at: float
-    taken_since_empty: int = 0
-    level: float = 0.0
-    at: float = 0.0
-    steady: float = 15.0
-    doubt: float = 1.0
-    raised: bool = False
-    proven: bool = False
-
-    def pace(self, now: float) -> float:
-        """Submissions a second."""
-        over = max(now - self.empty_at - self.steady, 0.0)
-        return self.rate * (1 + self.doubt) * math.exp2(min(over / self.steady, 10.0))
-
-    def earliest(self, now: float) -> float:
-        self._fill(now)
-        return now if self.level >= 1 - _EPSILON else now + (1 - self.level) / self.pace(now)
-
-    def take(self, now: float) -> None:
-        self._fill(now)
-        self.level -= 1
-
-    def give_back(self, now: float) -> None:
-        self._fill(now)
-        self.level = min(self.level + 1, self.burst)
-
-    def accepted(self, now: float) -> None:
-        self.taken += 1
-        self.taken_since_empty += 1
-        if self.taken_since_empty > self.rate * (1 + self.doubt) * (now - self.empty_at) + self.burst + 2:
-            # More was taken than this rate can have given: the limit was raised, by how much is not known yet.
-            self.rate *= 1.25
-            self.raised = True
-            self.empty_at, self.taken_since_empty = now, 0
-
-    def fits(self, now: float) -> bool:
-        """Whether a refusal now is what this bucket would do."""
-        expected = self.rate * (now - self.empty_at)
-        return abs(self.taken_since_empty - expected) <= 2 + (0.15 + self.doubt) * expected
-
-    def emptied(self, now: float) -> None:
-        """A refusal: the bucket holds less than one."""
-        if self.raised:
-            self.anchor, self.taken, self.doubt = now, 0, 0.25
-        else:
-            self._measure(now)
-        self.raised = False
-        self.empty_at, self.taken_since_empty = now, 0
-        self.level, self.at = 0.0, now
-
-    def _measure(self, now: float) -> None:
-        if not self.fits(now):
-            self.anchor, self.taken = self.empty_at, self.taken_since_empty
-        self.rate = max(self.taken, 0.5) / max(now - self.anchor, 0.1)
-        self.doubt = max(1 / max(self.taken, 1) - 0.01, 0.0)
-        self.steady = min(max(2 * (now - self.anchor), 15.0), 960.0)
-
-    def _fill(self, now: float) -> None:
-        self.level = min(self.level + (now - self.at) * self.pace(now), max(self.burst, 1.0))
-        self.at = now
-
-
-@frozen
-class Met:
-    """A refusal as the quota sees it: unfinished tasks, and how many had ended since the start."""
-
-    tasks: int
-    finished: int
-
-
-@define
-class Quota:
-    """At most `tasks` unfinished at once; None while nothing points to such a limit.
-
-    `peak` is the most that were accepted lately: a refusal below it was not the quota's.
-    """
-
-    tasks: int | None = None
-    ceiling: int | None = None
-    peak: int = 0
-    peak_at: float = 0.0
-    met: deque[Met] = field(factory=lambda: deque(maxlen=3))
-
-    def reached(self, tasks: int, now: float) -> None:
-        if tasks >= self.peak or now - self.peak_at > 600:
-            self.peak, self.peak_at = tasks, now
-
-    def refused(self, tasks: int, finished: int) -> None:
-        self.met.append(Met(tasks, finished))
-
-    def repeats(self, times: int) -> bool:
-        """Whether the last refusals came at the same number of tasks although tasks ended in between.
-
-        The provider knows of ends before we do, so our count may be a little over its own.
-        """
-        met = list(self.met)[-times:]
-        if len(met) < times or met[-1].tasks == 0:
-            return False
-        least, most = min(one.tasks for one in met), max(one.tasks for one in met)
-        ended = met[-1].finished - met[0].finished
-        return ended >= max(1, least // 8) and most - least <= self.tolerance(least)
-
-    def least_met(self) -> int:
-        """The best guess at the limit: the least of the last refusals' numbers that may be the same one."""
-        last = self.met[-1].tasks
-        return min(one.tasks for one in self.met if last - one.tasks <= self.tolerance(last))
-
-    @staticmethod
-    def tolerance(tasks: int) -> int:
-        """By how much our number may be over the provider's: tasks that ended and were not looked at yet."""
-        return max(2, tasks // 20)
-
-
-@define
 class Pause:
     """The gate is closed until `until`; None until the refusal that closed it has been explained.
 
@@ -393,8 +165,11 @@ class Pause:
 
 @frozen
 class Sent:
+    """A submission on the wire; `pauses` is how many there had been when it left."""
+
     at: float
     role: Role
+    pauses: int
 
 
 @frozen
@@ -404,25 +179,6 @@ class Permit:
     at: float
     role: Role = Role.NORMAL
     why: str = ""
-
-
-class Hints:
-    """What the provider's hints are worth: a computed one counts down while we wait, a fixed text does not."""
-
-    def __init__(self) -> None:
-        self.computed: bool | None = None
-        self._last: tuple[float, float] | None = None
-
-    def heard(self, hint: float | None, now: float) -> None:
-        if hint is None:
-            return
-        if self._last is not None and 1.0 <= now - self._last[1] <= self._last[0]:
-            passed, fell = now - self._last[1], self._last[0] - hint
-            self.computed = abs(passed - fell) < 0.35 * passed + 0.6
-        self._last = (hint, now)
-
-    def episode_over(self) -> None:
-        self._last = None
 
 
 class Pacer:
@@ -448,7 +204,6 @@ class Pacer:
         self._quota_probing = Probing(gap=4 * ASSUMED_WINDOW, longest=64 * ASSUMED_WINDOW, shortest=ASSUMED_WINDOW)
         self._hints = Hints()
         self._pause: Pause | None = None
-        self._closed_at = -_NEVER
         self._opened_early: float | None = None
         self._last_reply = -_NEVER
         self._run_of_accepted = 0
@@ -474,7 +229,7 @@ class Pacer:
         if permit.at > now:
             raise RuntimeError("a submission was let through before its time")
         number = next(self._numbers)
-        self._wire[number] = Sent(now, permit.role)
+        self._wire[number] = Sent(now, permit.role, self._pauses)
         self._submitted += 1
         if self._pause is not None:
             self._pause.canary = number
@@ -510,7 +265,7 @@ class Pacer:
         self._window.refusals.append(now)
         if self._bucket is not None:
             self._bucket.give_back(now)
-        if sent is not None and sent.at >= self._closed_at:
+        if sent is not None and sent.pauses == self._pauses:
             self._close(number, sent, now, hint, firm)
         self._explain_if_due(now)
 
@@ -551,7 +306,9 @@ class Pacer:
             return
         self._finished += 1
         pause = self._pause
-        if pause is not None and pause.awaits_task and pause.canary is None and pause.until is not None:
+        if pause is None or pause.canary is not None or pause.until is None:
+            return
+        if pause.awaits_task and not pause.firm:
             pause.awaited -= 1
             quota = self._quota.tasks
             if len(self._tasks) < quota if quota is not None else pause.awaited <= 0:
@@ -660,7 +417,7 @@ class Pacer:
         elif sent.role is Role.QUOTA_PROBE:
             self._quota.tasks = len(self._tasks)
             self._quota_probing.at = now
-        elif self._kind is RateKind.UNKNOWN and self._closed_at > -_NEVER:
+        elif self._kind is RateKind.UNKNOWN and self._pauses:
             self._confirm_window(now)
 
     def _confirm_window(self, now: float) -> None:
@@ -689,7 +446,6 @@ class Pacer:
         failed_canary = earlier is not None and earlier.canary == number
         self._hints.heard(hint, now)
         self._pauses += 1
-        self._closed_at = now
         self._pause = Pause(
             began=now,
             role=sent.role,
@@ -775,7 +531,7 @@ class Pacer:
         elif window.attempts(now) * 2 >= window.requests:
             if self._kind is RateKind.WINDOW:
                 window.fall(now)
-        elif tasks >= quota.peak and quota.met and tasks > 0:
+        elif quota.suspected(tasks, now):
             # Refused with an empty window: it is not the rate.
             self._meet_quota(now)
 
@@ -784,8 +540,7 @@ class Pacer:
             # Our number may be over the provider's: tasks that ended and were not looked at yet.
             self._quota.tasks = tasks
             return
-        # Tasks had ended and yet there was no place: it is not the quota.
-        self._quota.tasks = None
+        self._quota.rule_out(now)
         self._window.fall(now)
 
     def _limit_met(self, pause: Pause, now: float) -> None:
@@ -804,18 +559,16 @@ class Pacer:
             window.fall(now)
         elif window.attempts(now) - 1 >= window.requests and taken * 2 >= window.requests:
             window.counts_refusals = True
-        elif quota.repeats(2):
-            self._meet_quota(now)
-        elif opened_early is not None:
+        elif opened_early is not None and not quota.repeats(2):
             self._become_bucket(opened_early, taken, now)
-        elif tasks >= quota.peak and tasks > 0:
+        elif quota.suspected(tasks, now):
             self._meet_quota(now)
         else:
             window.fall(now)
             self._rate_probing.changed(now)
 
     def _meet_quota(self, now: float) -> None:
-        tasks = self._quota.least_met()
+        tasks = max(self._quota.least_met(), 1)
         self._quota.tasks = min(tasks, self._quota.ceiling or tasks)
         self._quota_probing.refused(now)
         first = self._window.requests
@@ -836,7 +589,8 @@ class Pacer:
         if pause.firm and pause.hint is not None:
             return pause.began + pause.hint * self._doubling(pause)
         if self._bucket is not None:
-            return pause.began + max(1 / self._bucket.rate, 0.25) * 2.0 ** min(pause.canaries, 6)
+            refilled = max(1 / self._bucket.rate, 0.25) * 2.0 ** min(pause.canaries, 6)
+            return pause.began + min(refilled, 8 * pause.announced)
         if self._kind is RateKind.WINDOW and not pause.canaries and not pause.awaits_task:
             return max(self._window.earliest(now, 0), now + 0.25)
         if self._hints.computed and pause.hint is not None:
