@@ -20,7 +20,15 @@ from wanasync.config import Config
 from wanasync.edges.download import DeadLinkError, Existing, TransferError, fetch
 from wanasync.edges.retrying import full_jitter, retry
 from wanasync.edges.transport import Transport
-from wanasync.errors import APIConnectionError, APIError, DownloadError, LinkExpiredError, ResponseFormatError
+from wanasync.errors import (
+    APIConnectionError,
+    DownloadError,
+    LinkExpiredError,
+    NotFoundError,
+    RateLimitError,
+    ResponseFormatError,
+    ServerError,
+)
 from wanasync.models import DownloadStatistics, SavedVideo, TaskSnapshot
 
 __all__ = ["MAX_RENEWALS", "Saver"]
@@ -103,7 +111,8 @@ class Saver:
         `deadline` is when the link dies (unix seconds): it orders the queue, and past it the video is still tried.
         Raises `LinkExpiredError` where the link is dead and asking anew gave no living one, and `DownloadError` for
         the rest: at once where the disk is at fault, after `config.download_attempts` in a row without progress where
-        the network is. What was received stays beside the target for the next call, also on cancellation.
+        the network is; an `APIError` where the provider refuses to be asked for a fresh link. What was received stays
+        beside the target for the next call, also on cancellation.
         """
         job = _Job(snapshot, target, deadline, existing, snapshot.links[0] if snapshot.links else None)
         try:
@@ -217,19 +226,19 @@ class Saver:
         """A fresh link from the provider. Raises `LinkExpiredError` where there is none to be had."""
         if job.renewals >= MAX_RENEWALS:
             raise LinkExpiredError(f"{death or 'it has no link'}", job.snapshot.id, job.link) from death
-        job.renewals += 1
         try:
             snapshot = await self._renew(job.snapshot.id)
-        except APIError as error:
-            if error.status >= 500 or error.status == 429:
-                raise TransferError(f"no fresh link: {error}", retry_after=error.retry_after) from error
-            raise LinkExpiredError(f"{death}; no fresh link: {error}", job.snapshot.id, job.link) from error
+        except NotFoundError as error:
+            raise LinkExpiredError(f"{death or 'it had no link'}; {error}", job.snapshot.id, job.link) from error
+        except (ServerError, RateLimitError) as error:
+            raise TransferError(f"no fresh link: {error}", retry_after=error.retry_after) from error
         except ResponseFormatError as error:
             raise TransferError(f"no fresh link: {error}") from error
         if not snapshot.links:
             raise LinkExpiredError(
-                f"{death or 'it has no link'}; a query gave none", job.snapshot.id, job.link
+                f"{death or 'it had no link'}; a query gave none", job.snapshot.id, job.link
             ) from death
+        job.renewals += 1
         self._links_renewed += 1
         job.link = snapshot.links[0]
         return job.link
