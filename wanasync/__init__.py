@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from wanasync.config import Config as Config
+    from wanasync.edges.lists import RequestList as RequestList
+    from wanasync.edges.settings import load_config as load_config
     from wanasync.engine.batch import Batch as Batch
     from wanasync.engine.session import Task as Task
     from wanasync.engine.session import WanSession as WanSession
@@ -30,12 +32,14 @@ if TYPE_CHECKING:
     from wanasync.errors import InsufficientCreditError as InsufficientCreditError
     from wanasync.errors import JournalError as JournalError
     from wanasync.errors import LinkExpiredError as LinkExpiredError
+    from wanasync.errors import ListError as ListError
     from wanasync.errors import NotFoundError as NotFoundError
     from wanasync.errors import PermissionDeniedError as PermissionDeniedError
     from wanasync.errors import RateLimitError as RateLimitError
     from wanasync.errors import RequestValidationError as RequestValidationError
     from wanasync.errors import ResponseFormatError as ResponseFormatError
     from wanasync.errors import ServerError as ServerError
+    from wanasync.errors import SessionError as SessionError
     from wanasync.errors import SubmissionUnknownError as SubmissionUnknownError
     from wanasync.errors import TaskError as TaskError
     from wanasync.errors import TaskFailedError as TaskFailedError
@@ -45,9 +49,13 @@ if TYPE_CHECKING:
     from wanasync.models import BatchItem as BatchItem
     from wanasync.models import BatchProgress as BatchProgress
     from wanasync.models import Credits as Credits
+    from wanasync.models import DownloadStatistics as DownloadStatistics
+    from wanasync.models import GateStatistics as GateStatistics
     from wanasync.models import Limits as Limits
+    from wanasync.models import ListProblem as ListProblem
     from wanasync.models import Outcome as Outcome
     from wanasync.models import OutcomeState as OutcomeState
+    from wanasync.models import PollerStatistics as PollerStatistics
     from wanasync.models import SavedVideo as SavedVideo
     from wanasync.models import Statistics as Statistics
     from wanasync.models import TaskFailure as TaskFailure
@@ -59,6 +67,8 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "wanasync.config": ("Config",),
+    "wanasync.edges.lists": ("RequestList",),
+    "wanasync.edges.settings": ("load_config",),
     "wanasync.engine.batch": ("Batch",),
     "wanasync.engine.session": ("Task", "WanSession"),
     "wanasync.errors": (
@@ -74,12 +84,14 @@ _HOMES = {
         "InsufficientCreditError",
         "JournalError",
         "LinkExpiredError",
+        "ListError",
         "NotFoundError",
         "PermissionDeniedError",
         "RateLimitError",
         "RequestValidationError",
         "ResponseFormatError",
         "ServerError",
+        "SessionError",
         "SubmissionUnknownError",
         "TaskError",
         "TaskFailedError",
@@ -91,9 +103,13 @@ _HOMES = {
         "BatchItem",
         "BatchProgress",
         "Credits",
+        "DownloadStatistics",
+        "GateStatistics",
         "Limits",
+        "ListProblem",
         "Outcome",
         "OutcomeState",
+        "PollerStatistics",
         "SavedVideo",
         "Statistics",
         "TaskFailure",

@@ -2,6 +2,7 @@
 
     WanError
     ├── ConfigError                      a setting is missing or makes no sense
+    ├── ListError                        a list of requests can't be read, or has bad lines
     ├── RequestValidationError           a request breaks a rule of its model (also a ValueError)
     ├── APIConnectionError               the provider was not reached; nothing was sent
     │   └── APITimeoutError              … because it took too long
@@ -21,6 +22,7 @@
     │   └── LinkExpiredError             the video was made, its link died and can't be renewed
     ├── DownloadError                    the video could not be fetched or written; its link is kept
     ├── BudgetExceededError              the next submission could pass the budget
+    ├── SessionError                     a session used before it is opened, after it is closed or from another loop
     ├── JournalError                     the journal can't be opened, read or written
     └── CallbackError                    a callback delivery was refused
 
@@ -34,7 +36,7 @@ from typing import TYPE_CHECKING
 from attrs import define
 
 if TYPE_CHECKING:
-    from wanasync.models import TaskFailure, TaskSnapshot
+    from wanasync.models import ListProblem, TaskFailure, TaskSnapshot
 
 __all__ = [
     "APIConnectionError",
@@ -49,12 +51,14 @@ __all__ = [
     "InsufficientCreditError",
     "JournalError",
     "LinkExpiredError",
+    "ListError",
     "NotFoundError",
     "PermissionDeniedError",
     "RateLimitError",
     "RequestValidationError",
     "ResponseFormatError",
     "ServerError",
+    "SessionError",
     "SubmissionUnknownError",
     "TaskError",
     "TaskFailedError",
@@ -67,6 +71,13 @@ class WanError(Exception):
     """Base of all errors of wanasync. `str()` is one sentence fit for a user."""
 
 
+def _shown(value: object) -> str:
+    try:
+        return repr(value)
+    except (ValueError, RecursionError):  # an integer of thousands of digits, an object nested without end
+        return f"<{type(value).__name__}>"
+
+
 @define(eq=False, slots=False)
 class ConfigError(WanError):
     """A setting is missing, malformed or contradicts another one.
@@ -76,6 +87,21 @@ class ConfigError(WanError):
 
     message: str
     setting: str | None = None
+
+    def __str__(self) -> str:
+        return self.message
+
+
+@define(eq=False, slots=False)
+class ListError(WanError):
+    """A list of requests can't be read, or some of its lines are no requests. Nothing was sent.
+
+    `problems` are the first of the bad lines' problems, `count` is how many there are in all.
+    """
+
+    message: str
+    problems: tuple[ListProblem, ...] = ()
+    count: int = 0
 
     def __str__(self) -> str:
         return self.message
@@ -95,7 +121,7 @@ class RequestValidationError(WanError, ValueError):
     allowed: tuple[object, ...] = ()
 
     def __str__(self) -> str:
-        shown = repr(self.value)
+        shown = _shown(self.value)
         if len(shown) > 80:
             shown = f"{shown[:77]}..."
         sentence = f"{self.field}={shown}: {self.reason}"
@@ -291,6 +317,16 @@ class JournalError(WanError):
 
     def __str__(self) -> str:
         return f"{self.path}: {self.message}" if self.path else self.message
+
+
+@define(eq=False, slots=False)
+class SessionError(WanError):
+    """A session was used before it was opened, after it was closed, or from another event loop than its own."""
+
+    message: str
+
+    def __str__(self) -> str:
+        return self.message
 
 
 @define(eq=False, slots=False)

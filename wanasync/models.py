@@ -25,6 +25,7 @@ __all__ = [
     "GateStatistics",
     "JSONObject",
     "Limits",
+    "ListProblem",
     "Outcome",
     "OutcomeState",
     "PollerStatistics",
@@ -41,7 +42,8 @@ class JSONObject(dict[str, Any]):
     """An immutable JSON object, nested ones included; arrays become tuples. `json.dumps` writes it as it was."""
 
     def __init__(self, content: Mapping[str, Any] | Iterable[tuple[str, Any]] = ()) -> None:
-        super().__init__({key: _frozen_json(value) for key, value in dict(content).items()})
+        items = content.items() if isinstance(content, dict) else dict(content).items()
+        super().__init__({key: value if type(value) in _SCALARS else _frozen_json(value) for key, value in items})
 
     def _refuse(self, *_: object, **__: object) -> NoReturn:
         raise TypeError("a JSONObject can't be changed; make a new one")
@@ -55,20 +57,32 @@ class JSONObject(dict[str, Any]):
         return JSONObject, (dict(self),)
 
 
+_SCALARS = frozenset({str, int, float, bool, type(None)})
+
+
+def _as_json_object(value: Mapping[str, Any]) -> JSONObject:
+    # One that is frozen already is shared, not copied: snapshots are made thousands of times a second.
+    return value if type(value) is JSONObject else JSONObject(value)
+
+
 def _frozen_json(value: Any) -> Any:
+    if type(value) is JSONObject:
+        return value
     if isinstance(value, Mapping):
         return JSONObject(value)
     if isinstance(value, list | tuple):
-        return tuple(_frozen_json(item) for item in value)
+        return tuple([_frozen_json(item) for item in value])
     return value
 
 
 def _json_object(value: Mapping[str, Any]) -> JSONObject:
+    if type(value) is JSONObject and not value:
+        return value
     if not isinstance(value, Mapping):
         raise RequestValidationError("extra", value, "must be an object of further API fields")
     try:
         json.dumps(value)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise RequestValidationError("extra", value, f"must be writable as JSON: {error}") from error
     return JSONObject(value)
 
@@ -114,6 +128,15 @@ class VideoRequest:
             "callback_url": self.callback_url,
         }
         return {name: value for name, value in given.items() if value is not None}
+
+
+def as_request(request: VideoRequest | str) -> VideoRequest:
+    """A request from what users give for one. Raises `RequestValidationError`."""
+    if isinstance(request, VideoRequest):
+        return request
+    if isinstance(request, str):
+        return VideoRequest(request)
+    raise RequestValidationError("request", request, "must be a VideoRequest or a prompt")
 
 
 class TaskStatus(enum.StrEnum):
@@ -164,7 +187,12 @@ class TaskSnapshot:
     credits_reserved: float | None = None
     credits_used: float | None = None
     said_status: str = ""
-    extra: JSONObject = field(factory=JSONObject, converter=JSONObject, repr=False)
+    extra: JSONObject = field(factory=JSONObject, converter=_as_json_object, repr=False)
+
+    @property
+    def is_final(self) -> bool:
+        """Nothing more will come: failed, cancelled, or completed with a link (some hosts send links seconds later)."""
+        return self.status.is_final and (self.status is not TaskStatus.COMPLETED or bool(self.links))
 
 
 @frozen
@@ -205,12 +233,12 @@ class Outcome:
     """What became of one item of a batch. Exactly one is given for each item of the list.
 
     `id` is the item's id in the list, or one made from its content. `index` counts the list's items from 0.
-    `error` says why there is no video. `resumed` is true where an earlier run had already settled the item.
+    `request` is None where the list's item could not be made into one. `error` says why there is no video. `resumed` is true where an earlier run had already settled the item.
     """
 
     id: str
     index: int
-    request: VideoRequest
+    request: VideoRequest | None
     state: OutcomeState
     task_id: str | None = None
     video: SavedVideo | None = None
@@ -234,6 +262,18 @@ class BatchItem:
     request: VideoRequest
     id: str | None = None
     file: str | None = None
+
+
+@frozen
+class ListProblem:
+    """What is wrong with one line of a list. `line` counts from 1; `field` is None where the whole line is meant."""
+
+    line: int
+    field: str | None
+    reason: str
+
+    def __str__(self) -> str:
+        return f"line {self.line}, {self.field}: {self.reason}" if self.field else f"line {self.line}: {self.reason}"
 
 
 @frozen

@@ -68,6 +68,23 @@ def test_a_provider_that_tells_no_price_ends_a_budgeted_batch() -> None:
     assert budget.verdict(CHEAP) is Verdict.STOP
 
 
+def test_prices_are_taken_over_by_a_later_run() -> None:
+    first, later = Budget(10), Budget(10)
+    for request, price in ((CHEAP, 3), (DEAR, 17)):
+        first.hold(request)
+        first.reserve(request, price)
+    later.recall_prices(first.prices_json())
+    assert later.price(CHEAP) == 3
+    assert later.verdict(DEAR) is Verdict.STOP
+
+
+@given(st.text() | st.sampled_from(["", "[]", "{}", "[1]", '[["m", "q", 5, "x"]]', "[[1, [], {}, 2]]"]))
+def test_prices_that_cannot_be_read_are_learned_anew(text: str) -> None:
+    budget = Budget(10)
+    budget.recall_prices(text)
+    assert budget.price(CHEAP) is None
+
+
 PRICES = {kind_of(CHEAP): 3.0, kind_of(DEAR): 17.0}
 
 

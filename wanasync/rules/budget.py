@@ -7,6 +7,7 @@ quality, duration). A kind never seen is sent alone, as a probe, until its first
 from __future__ import annotations
 
 import enum
+import json
 from typing import TYPE_CHECKING
 
 from attrs import Factory, define
@@ -16,7 +17,7 @@ from wanasync.rules import catalog
 if TYPE_CHECKING:
     from wanasync.models import VideoRequest
 
-Kind = tuple[str, object, object]
+Kind = tuple[str, str | None, int | None]
 
 
 class Verdict(enum.Enum):
@@ -41,8 +42,9 @@ def kind_of(request: VideoRequest) -> Kind:
 class Budget:
     """The money of one batch. `cap` is in credits, None for no cap.
 
-    `spent` is what tasks have reserved or used; `held` what submissions in flight, or of unknown outcome, may cost. `blind` once the
-    provider took a submission without saying what it reserved: a cap can't be kept then, so nothing more is sent.
+    `spent` is what tasks have reserved or used; `held` what submissions in flight, or of unknown outcome, may cost.
+    `blind` once the provider took a submission without saying what it reserved: a cap can't be kept then, so nothing
+    more is sent.
     """
 
     cap: float | None = None
@@ -83,19 +85,33 @@ class Budget:
         """The submission was not taken after all."""
         self._held[kind_of(request)] -= 1
 
-    def reserve(self, request: VideoRequest, credits: float | None) -> None:
-        """The submission was accepted; the provider reserved `credits` (None: it did not say)."""
+    def reserve(self, request: VideoRequest, reserved: float | None) -> None:
+        """The submission was accepted; the provider `reserved` so many credits (None: it did not say)."""
         self.release(request)
-        if credits is None:
+        if reserved is None:
             self.spent += self.price(request) or 0.0
             self.blind = self.price(request) is None
             return
-        self.learn(request, credits)
-        self.spent += credits
+        self.learn(request, reserved)
+        self.spent += reserved
 
-    def learn(self, request: VideoRequest, credits: float) -> None:
+    def learn(self, request: VideoRequest, reserved: float) -> None:
         kind = kind_of(request)
-        self._prices[kind] = max(credits, self._prices.get(kind, 0.0))
+        self._prices[kind] = max(reserved, self._prices.get(kind, 0.0))
+
+    def prices_json(self) -> str:
+        """What was learned, for `recall_prices` of a later run."""
+        return json.dumps([[*kind, price] for kind, price in sorted(self._prices.items(), key=repr)])
+
+    def recall_prices(self, text: str) -> None:
+        """Take over what an earlier run learned; what can't be read is learned anew."""
+        try:
+            learned = {
+                (str(model), quality, duration): float(price) for model, quality, duration, price in json.loads(text)
+            }
+        except (ValueError, TypeError):
+            return
+        self._prices.update(learned)
 
     def settle(self, reserved: float | None, used: float | None) -> None:
         """The task ended: `used` credits were charged instead of `reserved` (0 for a failed task)."""

@@ -1,0 +1,28 @@
+"""Where a video may be written, checked before it is paid for."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from wanasync.errors import DownloadError
+
+__all__ = ["free_target"]
+
+
+def free_target(to: Path, stem: str) -> Path:
+    """The file to write: `to` itself, or `stem`.mp4 in it where it is a directory.
+
+    Makes missing parent directories. Raises `DownloadError` where the file exists already or its directory can't be
+    written; both are better known before the video is paid for.
+    """
+    target = to / f"{stem}.mp4" if to.is_dir() or str(to).endswith(("/", os.sep)) else to
+    if os.path.lexists(target):
+        raise DownloadError(f"{target} exists already; choose another name or remove it", path=str(target))
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DownloadError(f"can't make {target.parent}: {error.strerror or error}", path=str(target)) from error
+    if not os.access(target.parent, os.W_OK | os.X_OK):
+        raise DownloadError(f"no permission to write in {target.parent}", path=str(target))
+    return target

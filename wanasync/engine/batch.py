@@ -1,0 +1,755 @@
+"""A batch: a list of requests, one durable journal, and an outcome for each item in order of completion.
+
+The data's way: the reader takes items from the list and plans them in the journal; the dispatcher takes planned items
+to the gate, one at a time; each admitted one is posted; the poller tells when its task has ended; the saver brings the
+video. Every step is in the journal before the next one begins, so a run that is cut anywhere goes on from there.
+
+Items under way are known by their task id and journal key alone. Whatever else is needed is read from the journal when
+it is needed: thousands of tasks in flight cost a dict entry each.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+from collections import Counter, deque
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar, assert_never
+
+from attrs import Factory, define, field
+
+from wanasync import events
+from wanasync.config import Config
+from wanasync.edges.download import Existing
+from wanasync.edges.journal import Journal
+from wanasync.edges.retrying import full_jitter
+from wanasync.engine.gate import Gate, Ticket
+from wanasync.engine.poller import Poller
+from wanasync.engine.saver import Saver
+from wanasync.engine.submitter import NeverSent, SubmitResult, Submitter
+from wanasync.engine.task import failed
+from wanasync.errors import (
+    APIError,
+    AuthenticationError,
+    BudgetExceededError,
+    InsufficientCreditError,
+    JournalError,
+    LinkExpiredError,
+    PermissionDeniedError,
+    RequestValidationError,
+    TaskError,
+    WanError,
+)
+from wanasync.models import (
+    BatchItem,
+    BatchProgress,
+    Outcome,
+    OutcomeState,
+    TaskSnapshot,
+    TaskStatus,
+    VideoRequest,
+    as_request,
+)
+from wanasync.rules.budget import Budget, Verdict
+from wanasync.rules.lifecycle import ItemEvent, ItemState
+from wanasync.rules.outcomes import Next, next_step, outcome
+from wanasync.rules.pacing import PaceRecord
+from wanasync.rules.records import ItemRecord, PlannedItem
+from wanasync.rules.replies import Accepted, Refused, Throttled, Unknown
+
+__all__ = ["Batch", "Requests"]
+
+logger = logging.getLogger("wanasync.batch")
+
+T = TypeVar("T")
+
+Requests = Iterable[str | VideoRequest | BatchItem] | AsyncIterable[str | VideoRequest | BatchItem]
+
+CHUNK = 200
+"""Items planned in one journal transaction."""
+READ_AHEAD = 400
+"""Planned items held in memory; the list is read no further until they are submitted."""
+UNREAD_OUTCOMES = 1000
+"""A user who reads outcomes slowly slows the reading of the list, never the saving of videos."""
+
+OUTAGE_BASE, OUTAGE_CAP = 1.0, 60.0
+PACE, PRICES = "pace", "prices"
+
+STOPS_THE_LANE = (AuthenticationError, PermissionDeniedError, InsufficientCreditError)
+"""Refusals that speak of the key or the account, not of the item: the next submission would fare the same."""
+
+
+class Batch:
+    """Many requests on their way to a directory of videos. Made by `WanSession.batch`.
+
+    ``async with wan.batch(requests, to="videos/") as batch: async for outcome in batch: ...``
+
+    Exactly one `Outcome` comes for each item of the list, in order of completion; tasks an earlier run has paid for and
+    whose items have left the list since are saved and told too. Leaving the block stops submitting, lets POSTs on the
+    wire end and cancels waiting and downloads; tasks go on at the provider and the next run goes on with them.
+
+    Raises `JournalError` when entered, where the directory can't be written or another process works on it. An error
+    raised by the list itself stops submissions, and is raised once all that was under way has been told.
+    """
+
+    def __init__(
+        self,
+        requests: Requests,
+        directory: Path,
+        *,
+        config: Config,
+        gate: Gate,
+        poller: Poller,
+        saver: Saver,
+        submitter: Submitter,
+        clock: Callable[[], float],
+        emit: Callable[[events.Event], None],
+        budget: float | None = None,
+        limit: int | None = None,
+        total: int | None = None,
+    ) -> None:
+        if isinstance(requests, str | bytes | VideoRequest | BatchItem):
+            raise RequestValidationError("requests", requests, "must be a list of requests, not a single one")
+        self.directory = directory
+        self.stop_error: WanError | None = None
+        self._requests = requests
+        self._config = config
+        self._gate = gate
+        self._poller = poller
+        self._saver = saver
+        self._submitter = submitter
+        self._clock = clock
+        self._emit = emit
+        self._budget = Budget(budget)
+        self._limit = limit
+        self._total = total
+        self._stopped: str | None = None
+        self._failure: BaseException | None = None
+        self._ended = False
+        self._read_all = False
+        self._planned: deque[Candidate] = deque()
+        self._live: dict[str, str] = {}
+        self._recovered: set[str] = set()
+        self._tally = Tally()
+        self._reached = False
+        self._unreached = 0
+        self._waits = full_jitter(OUTAGE_BASE, OUTAGE_CAP)
+        self._outcomes: asyncio.Queue[Outcome | None] = asyncio.Queue()
+        self._kept: dict[str, str] = {}
+        self._sleepers: list[asyncio.Future[None]] = []
+        self._admission: asyncio.Future[Ticket] | None = None
+        self._lanes: list[asyncio.Task[None]] = []
+        self._steps: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Self:
+        self._journal = await Journal.open(self.directory, now=self._clock)
+        try:
+            await self._take_over()
+        except BaseException:
+            await self._leave()
+            raise
+        self._lanes = [asyncio.ensure_future(self._guarded(lane)) for lane in (self._read_list(), self._dispatch())]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._stopped = self._stopped or "left"
+        await self._leave()
+
+    async def _leave(self) -> None:
+        """Cancel what waits, let POSTs on the wire be answered and written down, close the journal."""
+        try:
+            for task in (*self._lanes, *self._steps):
+                task.cancel()
+            await asyncio.gather(*self._lanes, *self._steps, return_exceptions=True)
+            await self._submitter.drain()
+            await self._keep(PACE, self._gate.learned().to_json())
+        finally:
+            for task_id in self._live:
+                self._poller.unfollow(task_id, self._heard)
+            await self._journal.close()
+            self._ended = True
+
+    def __aiter__(self) -> AsyncIterator[Outcome]:
+        return self
+
+    async def __anext__(self) -> Outcome:
+        if self._ended:
+            raise StopAsyncIteration
+        told = await self._outcomes.get()
+        self._poke()
+        if told is not None:
+            return told
+        self._ended = True
+        if self._failure is not None:
+            raise self._failure
+        raise StopAsyncIteration
+
+    async def wait(self) -> BatchProgress:
+        """Read all outcomes and drop them; for those who look at the directory or the progress instead."""
+        async for _ in self:
+            pass
+        return self.progress()
+
+    def stop(self, reason: str, error: WanError | None = None) -> None:
+        """Submit nothing more; what is under way is finished and saved. Items not started are told as such."""
+        if self._stopped is not None:
+            return
+        logger.info("submissions stop: %s", reason)
+        self._stopped, self.stop_error = reason, error
+        if self._admission is not None:
+            self._admission.cancel()
+        self._poke()
+
+    def progress(self) -> BatchProgress:
+        """Where the batch stands now."""
+        tally = self._tally
+        counts = {state.value: tally.told[state] for state in OutcomeState}
+        return BatchProgress(
+            total=tally.taken if self._read_all else self._total,
+            planned=len(self._planned),
+            submitting=tally.posting,
+            following=len(self._live),
+            saving=tally.saving,
+            resumed=tally.resumed,
+            credits_reserved=tally.credits_reserved,
+            credits_used=tally.credits_used,
+            eta_seconds=self._eta(),
+            stopped=self._stopped,
+            **counts,
+        )
+
+    def _eta(self) -> float | None:
+        """Seconds until the last video, by the pace since the first acceptance and the durations learned so far."""
+        tally = self._tally
+        total = tally.taken if self._read_all else self._total
+        duration = self._poller.statistics().expected_seconds
+        if total is None or duration is None or tally.first_accepted_at is None:
+            return None
+        to_submit = max(total - sum(tally.told.values()) - len(self._live) - tally.saving, 0)
+        if to_submit == 0 or self._stopped:
+            return duration / 2 if self._live else 0.0
+        elapsed = max(self._clock() - tally.first_accepted_at, 1.0)
+        return to_submit * elapsed / tally.accepted + duration
+
+    # What a run takes over from an earlier one, and from the list.
+
+    async def _take_over(self) -> None:
+        """Paid tasks come first, wherever their items stand in the list: their links may be dying."""
+        await self._recall()
+        totals = await self._journal.totals()
+        self._budget.spent = totals.committed
+        self._tally.credits_reserved = totals.reserved
+        self._tally.credits_used = totals.used
+        async for record in self._journal.iter_items({ItemState.UNKNOWN}):
+            self._budget.hold(record.request)
+        async for record in self._journal.iter_items({ItemState.ACCEPTED, ItemState.READY}):
+            self._recovered.add(record.key)
+            self._gate.track(paid_task(record))
+            self._take(record)
+
+    async def _read_list(self) -> None:
+        index = 0
+        try:
+            async for chunk in chunks(self._requests, CHUNK):
+                await self._until(self._has_room)
+                await self._plan(index, chunk)
+                index += len(chunk)
+        except WanError:
+            raise
+        except Exception as error:  # noqa: BLE001 — whatever the user's list raises, what is paid for is finished
+            self._failure = error
+            self.stop(f"the list could not be read on: {error!r}")
+        self._read_all = True
+        self._end_if_done()
+
+    def _has_room(self) -> bool:
+        return len(self._planned) < READ_AHEAD and self._outcomes.qsize() < UNREAD_OUTCOMES
+
+    async def _plan(self, first_index: int, chunk: list[str | VideoRequest | BatchItem]) -> None:
+        records: list[ItemRecord] = []
+        async for planned in self._as_planned(first_index, chunk):
+            records += planned
+        saved = [record for record in records if record.state is ItemState.SAVED]
+        gone = await asyncio.to_thread(missing_files, self.directory, saved) if saved else set()
+        for record in records:
+            if record.key in self._recovered:
+                continue
+            if record.key in gone:
+                record = await self._journal.record(record.key, ItemEvent.FILE_LOST)
+            self._take(record)
+
+    async def _as_planned(
+        self, first_index: int, chunk: list[str | VideoRequest | BatchItem]
+    ) -> AsyncIterator[list[ItemRecord]]:
+        """The chunk's rows. One bad entry is an outcome of its own and spoils no other."""
+        planned: list[PlannedItem] = []
+        for index, entry in enumerate(chunk, first_index):
+            try:
+                planned.append(as_planned(index, entry))
+            except RequestValidationError as error:
+                self._tell_invalid(index, None, error)
+        try:
+            yield await self._journal.plan(planned)
+        except RequestValidationError:
+            # Ids or file names that clash: nothing of the chunk was written, so its entries are tried one by one.
+            for item in planned:
+                try:
+                    yield await self._journal.plan([item])
+                except RequestValidationError as error:
+                    self._tell_invalid(item.index, item.request, error)
+
+    def _tell_invalid(self, index: int, request: VideoRequest | None, error: RequestValidationError) -> None:
+        self._tally.taken += 1
+        self._tell(Outcome(str(index), index, request, OutcomeState.REJECTED, error=error))
+
+    def _take(self, record: ItemRecord) -> None:
+        self._tally.taken += 1
+        match next_step(record.state, self._config.on_unknown):
+            case Next.SUBMIT | Next.RESUBMIT:
+                self._planned.append(Candidate(record, is_held=record.state is ItemState.UNKNOWN))
+                self._poke()
+            case Next.FOLLOW:
+                self._follow(record)
+            case Next.SAVE:
+                self._spawn(self._save(record))
+            case Next.REPORT:
+                self._tally.resumed += 1
+                self._tell(outcome(record, self.directory, resumed=True))
+
+    # Submitting.
+
+    async def _dispatch(self) -> None:
+        while True:
+            await self._until(self._may_send)
+            candidate = self._planned.popleft()
+            verdict = self._verdict(candidate)
+            if self._stopped is not None:
+                self._not_started(candidate)
+                continue
+            ticket = None
+            if verdict is Verdict.WAIT:
+                await self._until(lambda: not self._tally.posting)
+            else:
+                ticket = await self._admit()
+            if ticket is None:
+                self._planned.appendleft(candidate)
+                continue
+            self._hold(candidate)
+            self._tally.posting += 1
+            self._spawn(self._submit(ticket, candidate))
+
+    def _may_send(self) -> bool:
+        if not self._planned:
+            return False
+        # One at a time until the provider has answered one, so that a wrong key or an empty account is told by a
+        # single request; and again while it is out of reach.
+        return self._stopped is not None or self._reached or not self._tally.posting
+
+    def _verdict(self, candidate: Candidate) -> Verdict:
+        if self._limit is not None and self._tally.sent >= self._limit:
+            if self._tally.posting:
+                return Verdict.WAIT
+            self.stop("limit")
+        if candidate.is_held:
+            return Verdict.SEND
+        verdict = self._budget.verdict(candidate.request)
+        if verdict is Verdict.STOP:
+            budget, needed = self._budget, self._budget.price(candidate.request) or 0.0
+            self.stop("budget", BudgetExceededError(budget.cap or 0.0, budget.spent + budget.held, needed))
+        return verdict
+
+    def _not_started(self, candidate: Candidate) -> None:
+        """An unknown one that was to be sent again stays unknown."""
+        state = None if candidate.record.state is ItemState.UNKNOWN else OutcomeState.NOT_STARTED
+        self._tell(outcome(candidate.record, self.directory, state=state, error=self.stop_error))
+
+    async def _admit(self) -> Ticket | None:
+        """A ticket from the gate; None when the batch was stopped meanwhile."""
+        admission = self._admission = asyncio.ensure_future(self._gate.admit())
+        try:
+            return await admission
+        except asyncio.CancelledError:
+            if admission.done() and not admission.cancelled():
+                self._gate.release(admission.result())
+            if self._stopped is None or not admission.cancelled() or _being_cancelled():
+                raise
+            return None
+        finally:
+            self._admission = None
+
+    async def _submit(self, ticket: Ticket, candidate: Candidate) -> None:
+        record = candidate.record
+        log = JournalLog(self._journal, record, self._clock)
+        try:
+            result = await self._submitter.submit(
+                ticket, candidate.request, record.idempotency_key, log, record.item_id or record.key
+            )
+            candidate.record = log.record
+            await self._answered(candidate, result)
+        finally:
+            self._tally.posting -= 1
+            self._poke()
+
+    async def _answered(self, candidate: Candidate, result: SubmitResult) -> None:
+        self._reached = not isinstance(result, NeverSent)
+        if self._reached:
+            self._unreached = 0
+            self._waits = full_jitter(OUTAGE_BASE, OUTAGE_CAP)
+        match result:
+            case Accepted(snapshot=snapshot):
+                await self._accepted(candidate, snapshot)
+            case Throttled():
+                self._back(candidate)
+            case NeverSent(error=unreachable):
+                await self._out_of_reach(candidate, unreachable)
+            case Refused(error=error):
+                self._refused(candidate, error)
+            case Unknown():
+                await self._reply_lost(candidate)
+            case _:
+                assert_never(result)
+
+    async def _accepted(self, candidate: Candidate, snapshot: TaskSnapshot) -> None:
+        self._budget.reserve(candidate.request, snapshot.credits_reserved)
+        tally = self._tally
+        tally.accepted += 1
+        tally.credits_reserved += snapshot.credits_reserved or 0.0
+        if tally.first_accepted_at is None:
+            tally.first_accepted_at = self._clock()
+        self._follow(candidate.record)
+        await self._keep(PRICES, self._budget.prices_json())
+
+    def _back(self, candidate: Candidate) -> None:
+        """To the front again, so that the list's order holds."""
+        self._release(candidate)
+        self._planned.appendleft(candidate)
+
+    def _hold(self, candidate: Candidate) -> None:
+        if not candidate.is_held:
+            self._budget.hold(candidate.request)
+            candidate.is_held = True
+
+    def _release(self, candidate: Candidate) -> None:
+        """It was not taken, so it can't cost anything; unless an earlier try of it may have been."""
+        if candidate.record.state is not ItemState.UNKNOWN:
+            self._budget.release(candidate.request)
+            candidate.is_held = False
+
+    async def _out_of_reach(self, candidate: Candidate, error: WanError) -> None:
+        """Wait before the next try. A provider never reached in this run ends it; another is waited for."""
+        self._unreached += 1
+        self._back(candidate)
+        if not self._tally.accepted and self._unreached >= self._config.connect_attempts:
+            self.stop("the provider can't be reached", error)
+            return
+        await asyncio.sleep(next(self._waits))
+
+    def _refused(self, candidate: Candidate, error: APIError) -> None:
+        self._release(candidate)
+        if isinstance(error, STOPS_THE_LANE):
+            self.stop(stop_reason(error), error)
+        self._tell(outcome(candidate.record, self.directory, error=error))
+
+    async def _reply_lost(self, candidate: Candidate) -> None:
+        """May be paid. Held, its price stays held against the budget; else the same key goes again."""
+        candidate.lost_replies += 1
+        if candidate.lost_replies == 1:
+            self._tally.unknown += 1
+        if self._config.on_unknown == "hold" or candidate.lost_replies >= self._config.connect_attempts:
+            self._tell(outcome(candidate.record, self.directory))
+            return
+        await asyncio.sleep(next(self._waits))
+        self._back(candidate)
+
+    # Following.
+
+    def _follow(self, record: ItemRecord) -> None:
+        task_id = paid_task(record)
+        self._live[task_id] = record.key
+        self._poller.follow(
+            task_id, self._heard, submitted_at=record.submitted_at, estimated_time=record.estimated_time
+        )
+
+    def _heard(self, news: TaskSnapshot | WanError) -> None:
+        if isinstance(news, TaskError):
+            self._spawn(self._lost(self._live.pop(news.task_id), news))
+        elif isinstance(news, WanError):
+            self._deaf(news)
+        elif news.is_final:
+            self._spawn(self._finished(self._live.pop(news.id), news))
+
+    def _deaf(self, error: WanError) -> None:
+        """No poll can succeed any more: all tasks are left for the next run."""
+        self.stop(stop_reason(error), error)
+        live, self._live = self._live, {}
+        for key in live.values():
+            self._spawn(self._left_pending(key, error))
+
+    async def _left_pending(self, key: str, error: WanError) -> None:
+        record = await self._journal.get(key)
+        if record is not None:
+            self._tell(outcome(record, self.directory, error=error))
+
+    async def _lost(self, key: str, error: TaskError) -> None:
+        record = await self._journal.record(key, ItemEvent.LOST, error_message=str(error))
+        self._tell(outcome(record, self.directory, error=error))
+
+    async def _finished(self, key: str, snapshot: TaskSnapshot) -> None:
+        if snapshot.status is not TaskStatus.COMPLETED:
+            await self._failed(key, snapshot)
+            return
+        record = await self._journal.record(
+            key,
+            ItemEvent.LINKED,
+            links=snapshot.links,
+            link_deadline=self._deadline(snapshot),
+            credits_used=snapshot.credits_used,
+        )
+        self._budget.settle(record.credits_reserved, snapshot.credits_used)
+        self._tally.credits_used += snapshot.credits_used or 0.0
+        await self._save(record)
+
+    def _deadline(self, snapshot: TaskSnapshot) -> float:
+        """Links live from generation (provider's document), which is never before the task's creation."""
+        now = self._clock()
+        return min(snapshot.created or now, now) + self._config.link_lifetime
+
+    async def _failed(self, key: str, snapshot: TaskSnapshot) -> None:
+        error = failed(snapshot)
+        code = snapshot.failure.code if snapshot.failure else None
+        record = await self._journal.record(key, ItemEvent.FAILED, error_code=code, error_message=error.message)
+        # A failed task is not charged (seen in public client code).
+        self._budget.settle(record.credits_reserved, 0.0)
+        self._tell(outcome(record, self.directory, error=error))
+
+    # Saving.
+
+    async def _save(self, record: ItemRecord) -> None:
+        self._tally.saving += 1
+        try:
+            told = await self._saved(record)
+        finally:
+            self._tally.saving -= 1
+        self._tell(told)
+
+    async def _saved(self, record: ItemRecord) -> Outcome:
+        made = TaskSnapshot(
+            paid_task(record), TaskStatus.COMPLETED, links=record.links, credits_used=record.credits_used
+        )
+        deadline = record.link_deadline or self._clock()
+        target = self.directory / record.file
+        try:
+            # The journal gave this name to this item alone: a whole video under it is the one that a run saved which
+            # was killed before it could write that down.
+            video = await self._saver.save(made, target, deadline=deadline, existing=Existing.ADOPT)
+        except LinkExpiredError as error:
+            record = await self._journal.record(record.key, ItemEvent.EXPIRED, error_message=error.message)
+            return outcome(record, self.directory, error=error)
+        except WanError as error:
+            if is_disk_full(error):
+                self.stop("the disk is full", error)
+            return outcome(record, self.directory, error=error)
+        record = await self._journal.record(record.key, ItemEvent.SAVED, bytes=video.bytes, sha256=video.sha256)
+        self._emit(events.VideoSaved(at=self._clock(), video=video))
+        return outcome(record, self.directory, video=video)
+
+    # Telling, waking, ending.
+
+    def _tell(self, told: Outcome) -> None:
+        self._tally.told[told.state] += 1
+        self._outcomes.put_nowait(told)
+        self._emit(events.ItemFinished(at=self._clock(), outcome=told))
+        self._end_if_done()
+
+    def _end_if_done(self) -> None:
+        if self._read_all and sum(self._tally.told.values()) == self._tally.taken:
+            self._outcomes.put_nowait(None)
+
+    def _spawn(self, step: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(self._guarded(step))
+        self._steps.add(task)
+        task.add_done_callback(self._steps.discard)
+
+    async def _guarded(self, step: Coroutine[Any, Any, None]) -> None:
+        """A step that fails (a broken journal, a bug) ends the batch with its error rather than hanging it."""
+        try:
+            await step
+        except Exception as error:  # noqa: BLE001 — raised to the user by __anext__
+            self._failure = error
+            self.stop(f"{error}", error if isinstance(error, WanError) else None)
+            self._outcomes.put_nowait(None)
+
+    async def _until(self, condition: Callable[[], bool]) -> None:
+        while not condition():
+            sleeper: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._sleepers.append(sleeper)
+            await sleeper
+
+    def _poke(self) -> None:
+        sleepers, self._sleepers = self._sleepers, []
+        for sleeper in sleepers:
+            if not sleeper.done():
+                sleeper.set_result(None)
+
+    # What was learned of the provider's limits and prices is kept in the journal for the next run.
+
+    async def _recall(self) -> None:
+        for name in (PACE, PRICES):
+            self._kept[name] = await self._journal.get_meta(name) or ""
+        pace = PaceRecord.from_json(self._kept[PACE])
+        if pace is not None:
+            self._gate.teach(pace)
+        self._budget.recall_prices(self._kept[PRICES])
+
+    async def _keep(self, name: str, text: str) -> None:
+        if self._kept.get(name) != text:
+            self._kept[name] = text
+            await self._journal.set_meta(name, text)
+
+
+@define(eq=False)
+class Candidate:
+    """An item on its way to the gate; `record` is its row as it stands."""
+
+    record: ItemRecord
+    request: VideoRequest = field(default=Factory(lambda self: self.record.request, takes_self=True))
+    lost_replies: int = 0
+    is_held: bool = False
+    """Its price is held against the budget."""
+
+
+@define
+class Tally:
+    """The counts of one run, and the credits of the whole batch."""
+
+    taken: int = 0
+    resumed: int = 0
+    posting: int = 0
+    saving: int = 0
+    accepted: int = 0
+    unknown: int = 0
+    credits_reserved: float = 0.0
+    credits_used: float = 0.0
+    first_accepted_at: float | None = None
+    told: Counter[OutcomeState] = Factory(Counter)
+
+    @property
+    def sent(self) -> int:
+        """Submissions of this run that are, or may be, paid."""
+        return self.accepted + self.posting + self.unknown
+
+
+@define
+class JournalLog:
+    """Writes an item's submission down around its POST; `record` is the row as it stands."""
+
+    _journal: Journal
+    record: ItemRecord
+    _clock: Callable[[], float]
+
+    async def intent(self) -> None:
+        again = self.record.state is ItemState.UNKNOWN
+        await self._write(ItemEvent.RESUBMIT if again else ItemEvent.SUBMIT, submitted_at=self._clock())
+
+    async def answered(self, result: SubmitResult) -> None:
+        event, changes = journal_event(result)
+        await self._write(event, **changes)
+
+    async def _write(self, event: ItemEvent, **changes: Any) -> None:
+        self.record = await self._journal.record(self.record.key, event, **changes)
+
+
+def journal_event(result: SubmitResult) -> tuple[ItemEvent, dict[str, Any]]:
+    """What a submission's result means for its item's row."""
+    match result:
+        case Accepted(snapshot=snapshot):
+            return ItemEvent.ACCEPTED, {
+                "task_id": snapshot.id,
+                "credits_reserved": snapshot.credits_reserved,
+                "estimated_time": snapshot.estimated_time,
+            }
+        case Throttled() | NeverSent():
+            return ItemEvent.NOT_TAKEN, {}
+        case Refused(error=error) if isinstance(error, STOPS_THE_LANE):
+            return ItemEvent.NOT_TAKEN, {}
+        case Refused(error=error):
+            return ItemEvent.REFUSED, {"error_code": str(error.code or error.status), "error_message": error.message}
+        case Unknown(reason=reason):
+            return ItemEvent.REPLY_LOST, {"error_message": reason}
+        case _:
+            assert_never(result)
+
+
+def paid_task(record: ItemRecord) -> str:
+    if record.task_id is None:
+        raise JournalError(f"item {record.key} is {record.state} and has no task id")
+    return record.task_id
+
+
+def stop_reason(error: WanError) -> str:
+    if isinstance(error, InsufficientCreditError):
+        return "no credit"
+    if isinstance(error, AuthenticationError | PermissionDeniedError):
+        return "key refused"
+    return str(error)
+
+
+def is_disk_full(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        error = error.__cause__
+    return False
+
+
+def as_planned(index: int, entry: str | VideoRequest | BatchItem) -> PlannedItem:
+    """An entry of the list as the journal takes it. Raises `RequestValidationError`."""
+    if isinstance(entry, BatchItem):
+        return PlannedItem(index, as_request(entry.request), entry.id, entry.file)
+    return PlannedItem(index, as_request(entry))
+
+
+def missing_files(directory: Path, records: list[ItemRecord]) -> set[str]:
+    """Keys of saved items whose file is gone or has another size than was saved."""
+    return {record.key for record in records if size_of(directory / record.file) != record.bytes}
+
+
+def size_of(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None
+
+
+async def chunks(requests: Requests, size: int) -> AsyncIterator[list[str | VideoRequest | BatchItem]]:
+    """The list in pieces. An async list is passed on entry by entry: its next one may be long in coming."""
+    if isinstance(requests, AsyncIterable):
+        async for entry in requests:
+            yield [entry]
+        return
+    entries = iter(requests)
+    broken: list[Exception] = []
+    while chunk := list(_until_broken(islice(entries, size), broken)):
+        yield chunk
+        await asyncio.sleep(0)
+    if broken:
+        raise broken[0]
+
+
+def _until_broken(entries: Iterator[T], broken: list[Exception]) -> Iterator[T]:
+    """The entries before an error of the list's own, which goes into `broken`: they are to be planned first."""
+    try:
+        yield from entries
+    except Exception as error:  # noqa: BLE001 — raised by the caller, later
+        broken.append(error)
+
+
+def _being_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and bool(task.cancelling())

@@ -1,0 +1,291 @@
+"""The session: what users await. One gate (shared per base URL and key), one poller, one download queue."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, TypeVar
+
+import attrs
+
+from wanasync import events
+from wanasync.config import Config, resolve
+from wanasync.edges.retrying import full_jitter, retry
+from wanasync.edges.targets import free_target
+from wanasync.edges.transport import Transport
+from wanasync.engine.batch import Batch, Requests
+from wanasync.engine.gate import Gate
+from wanasync.engine.poller import Poller
+from wanasync.engine.saver import Saver
+from wanasync.engine.submitter import NeverSent, NoLog, Submitter
+from wanasync.engine.task import Following, Task
+from wanasync.errors import (
+    APIConnectionError,
+    ConfigError,
+    RateLimitError,
+    ServerError,
+    SessionError,
+    SubmissionUnknownError,
+)
+from wanasync.models import Credits, SavedVideo, Statistics, TaskSnapshot, VideoRequest, as_request
+from wanasync.rules import calls, naming, replies
+from wanasync.rules.replies import Accepted, Refused, Reply, Throttled, Unknown
+
+if TYPE_CHECKING:
+    import aiohttp
+
+__all__ = ["Task", "WanSession"]
+
+T = TypeVar("T")
+
+logger = logging.getLogger("wanasync.session")
+
+READ_ATTEMPTS = 4
+_secrets = random.SystemRandom()
+RETRY_BASE, RETRY_CAP = 1.0, 30.0
+
+
+class WanSession:
+    """An async session with the provider. Open it with `async with`; it belongs to that event loop.
+
+    `api_key` and `base_url` fall back to `config`, then to `WAN_API_KEY` and `WAN_BASE_URL`. An injected
+    `client_session` serves the API, a `download_session` the video links; neither is ever closed here, and the key
+    is sent to the API's origin only. `on_event` is called with each `wanasync.events.Event`, on the loop. `clock`
+    gives unix seconds.
+
+    Raises `ConfigError` where no key is given; each call raises `SessionError` on a session that is not open.
+    """
+
+    def __init__(
+        self,
+        api_key: str | None = None,
+        base_url: str | None = None,
+        *,
+        config: Config | None = None,
+        client_session: aiohttp.ClientSession | None = None,
+        download_session: aiohttp.ClientSession | None = None,
+        trace_configs: Sequence[aiohttp.TraceConfig] = (),
+        on_event: Callable[[events.Event], None] | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.config = _settled(api_key, base_url, config)
+        self._sessions = {"client_session": client_session, "download_session": download_session}
+        self._trace_configs = trace_configs
+        self._on_event = on_event
+        self._clock = clock
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._open = False
+        self._credits_used = 0.0
+
+    async def __aenter__(self) -> Self:
+        if self._loop is not None:
+            raise SessionError("this session was opened before; make a new WanSession for each `async with`")
+        self._loop = asyncio.get_running_loop()
+        config = self.config
+        self._transport = Transport(config, **self._sessions, trace_configs=self._trace_configs)
+        await self._transport.__aenter__()
+        self._gate = Gate.shared(config.base_url, config.api_key or "", limits=config.limits)
+        jitter = random.Random()  # noqa: S311 — spreads polls, keeps no secret
+        self._poller = Poller(self._ask, self._ask_many, config, clock=self._clock, rng=jitter, observe=self._observe)
+        self._saver = Saver(self._transport, self._ask, config, clock=self._clock)
+        self._submitter = Submitter(config, self._transport, self._gate, clock=self._clock, emit=self._emit)
+        self._following = Following(
+            self._poller, self._saver, self.query, self._check, self._clock, config.link_lifetime
+        )
+        self._open = True
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Stop waiting and downloading, finish the submissions on the wire, close what was opened. Tasks go on."""
+        if not self._open:
+            return
+        self._open = False
+        await self._submitter.drain()
+        await self._poller.close()
+        await self._saver.close()
+        await self._transport.close()
+
+    async def submit(self, request: VideoRequest | str) -> Task:
+        """Have the provider make a video; returns as soon as it has taken the request.
+
+        Waits at the gate as long as the provider's limits ask for. Raises `RequestValidationError`, an `APIError`
+        where the provider refused, `APIConnectionError` where it can't be reached, and `SubmissionUnknownError` where
+        the reply was lost (see `Config.on_unknown`). When cancelled on the wire, the submission is still finished
+        and its task id logged.
+        """
+        self._check()
+        request = as_request(request)
+        key = calls.new_idempotency_key(_secrets)
+        waits = full_jitter(RETRY_BASE, RETRY_CAP)
+        unreached = lost = 0
+        while True:
+            ticket = await self._gate.admit(interactive=True)
+            result = await self._submitter.submit(ticket, request, key, NoLog())
+            match result:
+                case Accepted(snapshot=snapshot):
+                    return self._handle(snapshot.id, snapshot, self._clock())
+                case Refused(error=error):
+                    raise error
+                case Throttled():
+                    continue  # the gate waits, for all at once
+                case NeverSent(error=unreachable):
+                    unreached += 1
+                    if unreached >= self.config.connect_attempts:
+                        raise unreachable
+                case Unknown():
+                    lost += 1
+                    if self.config.on_unknown == "hold" or lost >= self.config.connect_attempts:
+                        raise SubmissionUnknownError(result.reason, key, result.status, result.body)
+            await asyncio.sleep(next(waits))
+
+    def attach(self, task_id: str) -> Task:
+        """A handle from an id alone, of this or any other program. Nothing is sent."""
+        self._check()
+        calls.query_call(self.config.base_url, task_id)
+        return self._handle(task_id)
+
+    def _handle(self, task_id: str, snapshot: TaskSnapshot | None = None, submitted_at: float | None = None) -> Task:
+        return Task(task_id, snapshot, following=self._following, submitted_at=submitted_at)
+
+    async def generate(
+        self, request: VideoRequest | str, to: str | os.PathLike[str], *, timeout: float | None = None
+    ) -> SavedVideo:
+        """Submit, wait and save. `to` is a file that must not exist yet, or a directory.
+
+        `timeout` (seconds) is for the waiting; raises `TaskTimeoutError` carrying the id, and what `submit`,
+        `Task.wait` and `Task.save` raise.
+        """
+        self._check()
+        request = as_request(request)
+        target = await asyncio.to_thread(free_target, Path(to), naming.slug(request.prompt) or "video")
+        task = await self.submit(request)
+        return await task.save(target, timeout=timeout)
+
+    def batch(
+        self,
+        requests: Requests,
+        to: str | os.PathLike[str],
+        *,
+        budget: float | None = None,
+        limit: int | None = None,
+        total: int | None = None,
+    ) -> Batch:
+        """Many requests with one durable journal in the directory `to`; the same call continues an earlier run.
+
+        `requests` is any iterable or async iterable of prompts, `VideoRequest`s or `BatchItem`s; it is read lazily.
+        `budget` caps the credits of the whole batch, earlier runs included; `limit` the submissions of this run;
+        `total` is the list's length, where known, for progress. See `Batch`.
+        """
+        self._check()
+        return Batch(
+            requests,
+            Path(to),
+            config=self.config,
+            gate=self._gate,
+            poller=self._poller,
+            saver=self._saver,
+            submitter=self._submitter,
+            clock=self._clock,
+            emit=self._emit,
+            budget=budget,
+            limit=limit,
+            total=total,
+        )
+
+    async def credits(self) -> Credits:
+        """The account's balance; free, and a good check of the key. Raises `APIError`, `APIConnectionError`."""
+        self._check()
+        call = calls.credits_call(self.config.base_url)
+        return await _repeated(lambda: self._read(call, replies.read_credits))
+
+    async def query(self, task_id: str) -> TaskSnapshot:
+        """Look at a task once, now; what fails on the way is repeated a few times. Raises like `Task.refresh`."""
+        self._check()
+        return await _repeated(lambda: self._ask(task_id))
+
+    def statistics(self) -> Statistics:
+        """What this session, and the gate it shares, have done so far."""
+        self._check()
+        return Statistics(
+            gate=self._gate.statistics(),
+            poller=self._poller.statistics(),
+            downloads=self._saver.statistics(),
+            credits_reserved=self._submitter.credits_reserved,
+            credits_used=self._credits_used,
+            unknown_submissions=self._submitter.unknown,
+        )
+
+    def _check(self) -> None:
+        if self._loop is None:
+            raise SessionError("this session is not open: use `async with WanSession(...) as wan:`")
+        if not self._open:
+            raise SessionError("this session is closed; make a new WanSession")
+        if _running_loop() is not self._loop:
+            raise SessionError("this session belongs to the event loop it was opened in; open one for each loop")
+
+    async def _ask(self, task_id: str) -> TaskSnapshot:
+        return await self._read(calls.query_call(self.config.base_url, task_id), replies.read_task)
+
+    async def _ask_many(self, task_ids: Sequence[str]) -> Sequence[TaskSnapshot]:
+        return await self._read(calls.batch_query_call(self.config.base_url, task_ids), replies.read_tasks)
+
+    async def _read(self, call: calls.Call, reader: Callable[..., T]) -> T:
+        reply: Reply = await self._transport.send(call)
+        return reader(reply, now=self._clock())
+
+    def _observe(self, snapshot: TaskSnapshot) -> None:
+        """Each change the poller sees, once, whoever listens."""
+        self._emit(events.TaskChanged(at=self._clock(), snapshot=snapshot))
+        if snapshot.is_final:
+            self._gate.finished(snapshot.id)
+            self._credits_used += snapshot.credits_used or 0.0
+
+    def _emit(self, event: events.Event) -> None:
+        if self._on_event is None:
+            return
+        try:
+            self._on_event(event)
+        except Exception as error:  # noqa: BLE001 — a listener's fault must not cost a paid task
+            loop = asyncio.get_running_loop()
+            loop.call_exception_handler({"message": "on_event raised", "exception": error})
+
+
+def _settled(api_key: str | None, base_url: str | None, config: Config | None) -> Config:
+    if config is None:
+        config, _ = resolve({}, os.environ, {})
+    if api_key is not None:
+        config = attrs.evolve(config, api_key=api_key)
+    if base_url is not None:
+        config = attrs.evolve(config, base_url=base_url)
+    if config.api_key is None and (from_environment := os.environ.get("WAN_API_KEY")):
+        config = attrs.evolve(config, api_key=from_environment)
+    if config.api_key is None:
+        raise ConfigError("no API key: set WAN_API_KEY, or pass api_key=", "api_key")
+    return config
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+async def _repeated(operation: Callable[[], Awaitable[T]]) -> T:
+    return await retry(
+        operation,
+        attempts=READ_ATTEMPTS,
+        retry_on=(APIConnectionError, ServerError, RateLimitError),
+        wait=full_jitter(RETRY_BASE, RETRY_CAP),
+    )

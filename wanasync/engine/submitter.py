@@ -1,0 +1,166 @@
+"""One submission, from the gate's door to a reply that has been understood and written down.
+
+The step from intent to recorded reply must not be split: a POST whose reply nobody reads is money nobody can account
+for. So it runs as a task of its own, which a cancelled caller leaves running; `Submitter.drain` waits for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Protocol, assert_never
+
+from wanasync import events
+from wanasync.config import Config
+from wanasync.edges.transport import ReplyLostError, Transport
+from wanasync.engine.gate import Gate, Ticket
+from wanasync.errors import APIConnectionError
+from wanasync.models import TaskSnapshot, VideoRequest
+from wanasync.rules import calls
+from wanasync.rules.replies import Accepted, Refused, Throttled, Unknown, read_submission
+
+logger = logging.getLogger("wanasync.submit")
+
+
+class NeverSent:
+    """The provider was not reached; nothing was sent."""
+
+    def __init__(self, error: APIConnectionError) -> None:
+        self.error = error
+
+
+SubmitResult = Accepted | Throttled | Refused | Unknown | NeverSent
+
+
+class SubmissionLog(Protocol):
+    """What a caller wants done around a POST. Each call has returned before the next thing happens."""
+
+    async def intent(self) -> None:
+        """Before anything is sent. An error raised here stops the submission; nothing is lost."""
+
+    async def answered(self, result: SubmitResult, /) -> None:
+        """Right after the reply, before anything else happens to it."""
+
+
+class NoLog:
+    """For calls whose caller keeps the handle itself."""
+
+    async def intent(self) -> None:
+        return None
+
+    async def answered(self, _result: SubmitResult, /) -> None:
+        return None
+
+
+class Submitter:
+    """Sends submissions through the gate. One per session."""
+
+    def __init__(
+        self,
+        config: Config,
+        transport: Transport,
+        gate: Gate,
+        *,
+        clock: Callable[[], float],
+        emit: Callable[[events.Event], None],
+    ) -> None:
+        self._config = config
+        self._transport = transport
+        self._gate = gate
+        self._clock = clock
+        self._emit = emit
+        self._under_way: set[asyncio.Task[SubmitResult]] = set()
+        self.credits_reserved = 0.0
+        self.unknown = 0
+
+    async def submit(
+        self, ticket: Ticket, request: VideoRequest, key: str, log: SubmissionLog, item_id: str | None = None
+    ) -> SubmitResult:
+        """Send one POST with an admitted `ticket`; settles the ticket. When cancelled, the POST is still finished."""
+        step = asyncio.ensure_future(self._step(ticket, request, key, log, item_id))
+        self._under_way.add(step)
+        step.add_done_callback(self._under_way.discard)
+        try:
+            return await asyncio.shield(step)
+        except asyncio.CancelledError:
+            if not step.done():
+                step.add_done_callback(_tell_orphan)
+            raise
+
+    async def _step(
+        self, ticket: Ticket, request: VideoRequest, key: str, log: SubmissionLog, item_id: str | None
+    ) -> SubmitResult:
+        # The context settles the ticket as unknown if anything in here raises.
+        with ticket:
+            try:
+                await log.intent()
+            except BaseException:
+                self._gate.never_sent(ticket)
+                raise
+            result = await self._post(request, key)
+            self._settle(ticket, result)
+        await log.answered(result)
+        self._tell(result, key, item_id)
+        return result
+
+    async def _post(self, request: VideoRequest, key: str) -> SubmitResult:
+        call = calls.submit_call(self._config.base_url, request, key)
+        try:
+            reply = await self._transport.send(call)
+        except ReplyLostError as error:
+            return Unknown(str(error))
+        except APIConnectionError as error:
+            return NeverSent(error)
+        return read_submission(reply, now=self._clock())
+
+    def _settle(self, ticket: Ticket, result: SubmitResult) -> None:
+        match result:
+            case Accepted(snapshot=snapshot):
+                self._gate.accepted(ticket, snapshot.id)
+                self.credits_reserved += snapshot.credits_reserved or 0.0
+            case Throttled(retry_after=retry_after):
+                self._gate.throttled(ticket, retry_after)
+            case Refused():
+                self._gate.refused(ticket)
+            case Unknown():
+                self._gate.unknown(ticket)
+                self.unknown += 1
+            case NeverSent():
+                self._gate.never_sent(ticket)
+            case _:
+                assert_never(result)
+
+    def _tell(self, result: SubmitResult, key: str, item_id: str | None) -> None:
+        now = self._clock()
+        match result:
+            case Accepted(snapshot=snapshot):
+                logger.debug("task %s accepted", snapshot.id)
+                self._emit(events.SubmissionAccepted(at=now, snapshot=snapshot, item_id=item_id))
+            case Throttled(error=error) | Refused(error=error):
+                again = isinstance(result, Throttled)
+                self._emit(
+                    events.SubmissionRefused(
+                        at=now, status=error.status, message=error.message, again=again, item_id=item_id
+                    )
+                )
+            case Unknown(reason=reason):
+                logger.warning("a submission's outcome is unknown (%s); idempotency key %s", reason, key)
+                self._emit(events.SubmissionUnknown(at=now, reason=reason, idempotency_key=key, item_id=item_id))
+            case NeverSent(error=error):
+                logger.info("the provider was not reached: %s", error)
+
+    async def drain(self) -> None:
+        """Wait for the POSTs that are on the wire now; each ends by the transport's timeouts."""
+        if self._under_way:
+            await asyncio.wait(set(self._under_way))
+
+
+def _tell_orphan(step: asyncio.Task[SubmitResult]) -> None:
+    """A submission whose caller was cancelled has ended: its task id must not vanish."""
+    if step.cancelled() or (step.exception() is not None):
+        return
+    result = step.result()
+    if isinstance(result, Accepted):
+        snapshot: TaskSnapshot = result.snapshot
+        logger.warning("a cancelled submission was accepted: task %s goes on; attach() makes a handle", snapshot.id)
