@@ -228,6 +228,8 @@ class Pacer:
         permit = self._permit(now)
         if permit.at > now:
             raise RuntimeError("a submission was let through before its time")
+        if not self._wire:
+            self._finished_early.clear()
         number = next(self._numbers)
         self._wire[number] = Sent(now, permit.role, self._pauses)
         self._submitted += 1
@@ -399,8 +401,6 @@ class Pacer:
         self._last_reply = now
         if self._pause is not None:
             self._pause.stragglers.discard(number)
-        if not self._wire:
-            self._finished_early.clear()
         return sent
 
     def _take_place(self, now: float) -> None:

@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wanasync.rules.limits import Bucket, Hints, Probing, Quota, Window
+
+
+@given(st.lists(st.floats(0.0, 30.0), min_size=1, max_size=80), st.integers(1, 10))
+def test_a_window_never_lets_more_through_than_it_says(waits: list[float], requests: int) -> None:
+    window, now, sent = Window(per=60.0, requests=requests), 0.0, list[float]()
+    for wait in waits:
+        now = max(now + wait, window.earliest(now + wait, 0))
+        sent.append(now)
+        window.log.append(now)
+    for early, late in zip(sent, sent[requests:], strict=False):
+        assert late - early >= 60.0 - 1e-5
+
+
+def test_a_window_counts_what_is_on_the_wire() -> None:
+    window = Window(requests=2)
+    assert window.earliest(0.0, 1) == 0.0
+    assert window.earliest(0.0, 2) == math.inf
+    window.log.append(1.0)
+    assert window.earliest(2.0, 1) == 61.0
+
+
+def test_an_unknown_window_lets_all_through() -> None:
+    assert Window().earliest(5.0, 1000) == 5.0
+
+
+def test_refusals_take_places_where_the_provider_counts_them() -> None:
+    window = Window(requests=2)
+    window.log.append(1.0)
+    window.refusals.append(3.0)
+    assert window.earliest(4.0, 0) == 4.0
+    window.counts_refusals = True
+    assert window.earliest(4.0, 0) == 61.0
+
+
+def test_a_climb_to_twice_the_limit_is_believed_the_second_time() -> None:
+    window, now = Window(requests=10), 100.0
+    for expected in (10, 20):
+        window.log.clear()
+        window.log.extend([now] * 11)
+        window.climb(now)
+        window.log.extend([now] * 9)
+        window.climb(now)
+        window.climbed(now)
+        assert window.requests == expected
+
+
+def test_a_climb_that_proves_wrong_is_taken_back() -> None:
+    window, now = Window(requests=10), 100.0
+    window.log.extend([now] * 11)
+    window.climb(now)
+    window.log.extend([now] * 22)
+    window.climb(now)
+    assert window.climbed(now)
+    assert window.requests == 33
+    window.log.clear()
+    window.log.extend([now + 60] * 10)
+    window.fall(now + 60)
+    assert window.requests == 10
+
+
+def test_a_bucket_measures_its_rate_between_its_empty_moments() -> None:
+    bucket = Bucket(rate=3.0, burst=10, fallback=10, anchor=0.0, taken=0, empty_at=0.0, at=0.0)
+    for second in range(1, 101):
+        bucket.accepted(float(second))
+    bucket.emptied(100.0)
+    assert bucket.rate == pytest.approx(1.0)
+    assert bucket.earliest(100.0) == pytest.approx(101.0, abs=0.05)
+
+
+def test_a_bucket_that_gives_more_than_it_can_is_measured_anew() -> None:
+    bucket = Bucket(rate=1.0, burst=2, fallback=2, anchor=0.0, taken=100, empty_at=100.0, at=100.0, doubt=0.0)
+    for tick in range(400):
+        bucket.accepted(100.0 + tick / 4)
+    assert bucket.rate > 2.0
+
+
+@given(st.lists(st.tuples(st.floats(0.0, 10.0), st.booleans()), max_size=60))
+def test_a_bucket_never_gets_ahead_of_its_burst(steps: list[tuple[float, bool]]) -> None:
+    bucket, now, sent = Bucket(rate=1.0, burst=5, fallback=5, anchor=0.0, taken=1000, empty_at=0.0, doubt=0.0), 0.0, 0
+    bucket.steady = 1e9
+    for wait, give_back in steps:
+        now = max(now + wait, bucket.earliest(now + wait))
+        bucket.take(now)
+        sent += 1
+        if give_back:
+            bucket.give_back(now)
+            sent -= 1
+    assert sent <= now + 5 + 1e-6
+
+
+def test_a_quota_is_what_repeats_while_tasks_end() -> None:
+    quota = Quota()
+    quota.refused(20, finished=0)
+    quota.refused(21, finished=4)
+    assert quota.repeats(2)
+    assert quota.least_met() == 20
+
+
+@pytest.mark.parametrize(("tasks", "finished"), [(30, 5), (20, 0)])
+def test_other_numbers_or_no_ended_task_prove_no_quota(tasks: int, finished: int) -> None:
+    quota = Quota()
+    quota.refused(20, finished=0)
+    quota.refused(tasks, finished)
+    assert not quota.repeats(2)
+
+
+def test_a_quota_that_was_ruled_out_is_not_suspected_for_a_while() -> None:
+    quota = Quota()
+    quota.reached(20, 0.0)
+    quota.refused(20, finished=0)
+    assert quota.suspected(20, 1.0)
+    quota.rule_out(1.0)
+    assert not quota.suspected(20, 2.0)
+    assert quota.suspected(20, 2000.0)
+
+
+def test_gaps_between_probes_grow_to_their_cap_and_start_small_after_a_change() -> None:
+    probing = Probing(gap=60.0, longest=360.0, shortest=60.0)
+    gaps = []
+    for _ in range(5):
+        probing.refused(0.0)
+        gaps.append(probing.at)
+    assert gaps == [60.0, 120.0, 240.0, 360.0, 360.0]
+    probing.changed(0.0)
+    assert probing.at == 60.0
+    probing.refused(0.0)
+    probing.refused(0.0)
+    assert probing.at == pytest.approx(78.0)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "computed"),
+    [(60.0, 58.0, True), (60.0, 60.0, False), (60.0, 57.0, True), (30.0, 29.0, True), (60.0, None, None)],
+)
+def test_hints_that_count_down_are_told_from_fixed_phrases(
+    first: float, second: float | None, computed: bool | None
+) -> None:
+    hints = Hints()
+    hints.heard(first, 0.0)
+    hints.heard(second, 2.0)
+    assert hints.computed is computed
