@@ -241,10 +241,12 @@ class PollingPolicy:
     """Answers when to look first and when to look next, and learns from what the looks find.
 
     With `callbacks` looks are a safety net and 10 times as dear; once callbacks have proved to come first, 100
-    times.
+    times. A trusted progress may put a look off to when it would be worth `put_off` times its price without it; at 1
+    it only brings looks forward.
     """
 
     callbacks: bool = False
+    put_off: float = 1.0
     price: Price = field(factory=Price)
     durations: DurationModel = field(factory=DurationModel)
     progress: ProgressMap = field(factory=ProgressMap)
@@ -259,7 +261,7 @@ class PollingPolicy:
 
     def estimate(self, given: float | None) -> float:
         """The estimate to reckon with: the provider's, else the last one it gave for another task."""
-        if given is None or not 0 < given < 86_400:
+        if given is None or not MIN_WAIT <= given <= 86_400:
             return self._reference
         # Floats of replies are objects of their own: tasks with equal estimates are to share one.
         if given != self._reference:
@@ -285,16 +287,17 @@ class PollingPolicy:
             return STALE_WAIT * rng.uniform(0.95, 1.05)
         wait = self._worth(duration, age, progress)
         # Only ever earlier: tasks submitted together come apart, and none is later than it is worth.
-        return min(max(wait * rng.uniform(0.9, 1.0), MIN_WAIT), MAX_WAIT)
+        longest = STALE_WAIT if self._callbacks_are_proved() else MAX_WAIT
+        return min(max(wait * rng.uniform(0.9, 1.0), MIN_WAIT), longest)
 
     def _worth(self, duration: Lognormal, age: float, progress: int | None) -> float:
         price = self._effective_price()
-        wait = wait_until_worth(duration, age, price)
         told = self.progress.predict(Mark(progress, age)) if progress else None
         if told is None:
-            return wait
-        # Progress may be wrong for this one task, so it can bring a look forward and never put one off.
-        return min(wait, wait_until_worth(duration.sharpened(told), age, price))
+            return wait_until_worth(duration, age, price)
+        # Progress may be wrong for this one task, so what it says has a bound.
+        latest = wait_until_worth(duration, age, price * self.put_off)
+        return min(latest, wait_until_worth(duration.sharpened(told), age, price))
 
     def finished(self, after: float, by: float, estimate: float, mark: Mark | None, *, told: bool) -> None:
         """A task was unfinished at age `after` and final at `by`; `told` when a callback said so first."""
@@ -303,7 +306,7 @@ class PollingPolicy:
         self._first_waits.clear()
         if mark is not None:
             self.progress.learn(mark, max((after + by) / 2, mark.age))
-        self._told += ((1.0 if told else 0.0) - self._told) * 0.2
+        self._told += (told - self._told) * 0.2
 
     def expected_seconds(self) -> float | None:
         """The median duration learned so far, for a task with the last estimate given."""
@@ -312,4 +315,7 @@ class PollingPolicy:
     def _effective_price(self) -> float:
         if not self.callbacks:
             return self.price.value
-        return self.price.value * (100.0 if self._told > 0.8 else 10.0)
+        return self.price.value * (100.0 if self._callbacks_are_proved() else 10.0)
+
+    def _callbacks_are_proved(self) -> bool:
+        return self.callbacks and self._told > 0.8

@@ -1,0 +1,247 @@
+"""How many looks a task takes, and how late its end is noticed: `python -m benchmarks.follow`.
+
+Simulated tasks with lognormal durations, submitted one a second, under three ways of polling. The last ones run the
+poller itself, on virtual time. All numbers come out the same on every run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import math
+import statistics
+from collections.abc import Callable
+from functools import partial
+from random import Random
+
+from attrs import evolve, field, frozen
+
+from wanasync.config import Config
+from wanasync.engine.poller import Poller
+from wanasync.errors import WanError
+from wanasync.models import TaskSnapshot, TaskStatus
+from wanasync.rules.polling import Mark, PollingPolicy, Price
+from wanasync.testing import now, run
+
+SEEDS = range(3)
+
+
+@frozen
+class World:
+    """The tasks of a simulation; times are seconds. `curve` bends the progress: 1 is linear, None shows none."""
+
+    sigma: float = 0.2
+    median: float = 120.0
+    estimate: float = 120.0
+    tasks: int = 1000
+    curve: float | None = None
+    noise: float = 4.0
+    early_failures: float = 0.0
+
+    def durations(self, rng: Random) -> list[float]:
+        return [self._duration(rng) for _ in range(self.tasks)]
+
+    def _duration(self, rng: Random) -> float:
+        if rng.random() < self.early_failures:
+            return rng.uniform(2, 10)
+        return self.median * math.exp(self.sigma * rng.gauss(0, 1))
+
+    def progress(self, share: float, rng: Random) -> int | None:
+        if self.curve is None:
+            return None
+        return int(min(max(100 * share**self.curve + rng.gauss(0, self.noise), 0), 99))
+
+
+@frozen
+class Result:
+    """Looks a task, and the mean seconds from a task's end to the look that found it."""
+
+    polls: float
+    lag: float
+
+
+@frozen
+class Look:
+    """The `number`th look at a task, which found it unfinished at `age`."""
+
+    age: float
+    number: int
+    progress: int | None
+
+
+class Schedule:
+    """When a task is looked at: first at `first()` seconds of age, then as `wait` says."""
+
+    def first(self) -> float:
+        raise NotImplementedError
+
+    def wait(self, look: Look, /) -> float:
+        raise NotImplementedError
+
+    def finished(self, after: float, by: float, mark: Mark | None) -> None:
+        pass
+
+
+@frozen
+class Fixed(Schedule):
+    interval: float
+
+    def first(self) -> float:
+        return self.interval
+
+    def wait(self, _: Look, /) -> float:
+        return self.interval
+
+
+@frozen
+class Exponential(Schedule):
+    """From 2 s, half as long again each time, to `cap`."""
+
+    cap: float = 30.0
+
+    def first(self) -> float:
+        return 2.0
+
+    def wait(self, look: Look, /) -> float:
+        return min(2.0 * 1.5**look.number, self.cap)
+
+
+@frozen
+class Learned(Schedule):
+    price: float
+    estimate: float = 120.0
+    put_off: float = 1.0
+    policy: PollingPolicy = field(init=False)
+    rng: Random = field(factory=lambda: Random(7))
+
+    @policy.default
+    def _policy(self) -> PollingPolicy:
+        return PollingPolicy(price=Price(self.price), put_off=self.put_off)
+
+    def first(self) -> float:
+        return self.policy.first_wait(self.estimate)
+
+    def wait(self, look: Look, /) -> float:
+        return self.policy.next_wait(look.age, self.estimate, look.progress, self.rng)
+
+    def finished(self, after: float, by: float, mark: Mark | None) -> None:
+        self.policy.finished(after, by, self.estimate, mark, told=False)
+
+
+def simulate(schedule: Schedule, world: World, seed: int = 0) -> Result:
+    """Play all tasks; task `i` is submitted at second `i`, and looks cost no time."""
+    rng = Random(seed)
+    durations = world.durations(rng)
+    looks: list[tuple[float, int, int, float, Mark | None]] = []
+    submitted = polls = 0
+    lag = 0.0
+    while submitted < world.tasks or looks:
+        first_at = submitted + schedule.first() if submitted < world.tasks else math.inf
+        if looks and looks[0][0] < first_at:
+            at, task, count, before, mark = heapq.heappop(looks)
+        else:
+            at, task, count, before, mark = first_at, submitted, 0, 0.0, None
+            submitted += 1
+        polls += 1
+        age, duration = at - task, durations[task]
+        if age >= duration:
+            lag += age - duration
+            schedule.finished(before, age, mark)
+            continue
+        progress = world.progress(age / duration, rng)
+        if mark is None and progress:
+            mark = Mark(progress, age)
+        wait = schedule.wait(Look(age, count + 1, progress))
+        heapq.heappush(looks, (at + wait, task, count + 1, age, mark))
+    return Result(polls / world.tasks, lag / world.tasks)
+
+
+def average(make: Callable[[], Schedule], world: World) -> Result:
+    results = [simulate(make(), world, seed) for seed in SEEDS]
+    return Result(statistics.mean(r.polls for r in results), statistics.mean(r.lag for r in results))
+
+
+def at_polls(polls: float, make: Callable[[float], Schedule], world: World, low: float, high: float) -> Result:
+    """The result with the setting, between `low` and `high`, that takes so many looks a task."""
+    result = Result(math.nan, math.nan)
+    for _ in range(9):
+        middle = math.sqrt(low * high)
+        result = average(partial(make, middle), world)
+        low, high = (middle, high) if result.polls > polls else (low, middle)
+    return result
+
+
+async def follow(world: World, *, batch: bool = False, callbacks: float | None = None, seed: int = 0) -> Result:
+    """The poller itself over the same world; `callbacks` is their delay. Counts requests, not ids."""
+    rng = Random(seed)
+    durations = world.durations(rng)
+    ends: dict[str, float] = {}
+    births: dict[str, float] = {}
+    lags: list[float] = []
+    all_noticed = asyncio.Event()
+
+    def look(task_id: str) -> TaskSnapshot:
+        share = (now() - births[task_id]) / (ends[task_id] - births[task_id])
+        if share >= 1:
+            return TaskSnapshot(task_id, TaskStatus.COMPLETED, 100, ("https://example.com/video.mp4",))
+        return TaskSnapshot(task_id, TaskStatus.PROCESSING, world.progress(share, rng))
+
+    async def ask(task_id: str) -> TaskSnapshot:
+        return look(task_id)
+
+    async def ask_many(task_ids: object) -> list[TaskSnapshot]:
+        assert isinstance(task_ids, list)
+        return [look(task_id) for task_id in task_ids]
+
+    def heard(news: TaskSnapshot | WanError) -> None:
+        assert isinstance(news, TaskSnapshot), news
+        if news.is_final:
+            lags.append(now() - ends[news.id])
+            if len(lags) == world.tasks:
+                all_noticed.set()
+
+    config = Config(polls_per_second=1000.0)
+    told = callbacks is not None
+    poller = Poller(ask, ask_many if batch else None, config, clock=now, rng=Random(seed), callbacks=told)
+    loop = asyncio.get_running_loop()
+    for number, duration in enumerate(durations):
+        task_id = f"task-unified-{number}"
+        births[task_id], ends[task_id] = now(), now() + duration
+        poller.follow(task_id, heard, submitted_at=now(), estimated_time=world.estimate)
+        if callbacks is not None:
+            loop.call_later(duration + callbacks, lambda name=task_id: poller.deliver(look(name)))
+        await asyncio.sleep(1)
+    await all_noticed.wait()
+    polls = poller.statistics().polls
+    await poller.close()
+    return Result(polls / world.tasks, statistics.mean(lags))
+
+
+def _line(what: str, result: Result) -> None:
+    print(f"{what:<58} {result.polls:7.2f} {result.lag:8.2f}")
+
+
+def main() -> None:
+    print(f"{'':<58} {'polls':>7} {'lag s':>8}")
+    for sigma, polls in ((0.2, 9.4), (0.2, 4.0), (0.35, 9.5), (0.35, 4.0), (0.6, 9.9)):
+        world = World(sigma)
+        _line(f"σ {sigma}: learned", at_polls(polls, Learned, world, 0.02, 40))
+        _line(f"σ {sigma}: fixed interval", at_polls(polls, Fixed, world, 1, 200))
+    _line("σ 0.2: exponential 2 → 30 s", average(Exponential, World()))
+    for curve, name in ((1.0, "linear"), (2.0, "slow-start")):
+        for put_off in (1.0, 30.0):
+            make = partial(Learned, put_off=put_off)
+            _line(f"σ 0.35: {name} progress, put_off {put_off:g}", at_polls(4, make, World(0.35, curve=curve), 0.1, 40))
+    for median in (30, 60, 240, 480):
+        _line(f"σ 0.35: median {median} s, estimate 120 s", average(partial(Learned, 0.57), World(0.35, median)))
+    _line("σ 0.35: 3 % fail in their first seconds", average(partial(Learned, 1.0), World(0.35, early_failures=0.03)))
+    print("the poller itself")
+    for sigma in (0.2, 0.35, 0.6):
+        _line(f"σ {sigma}", run(follow(World(sigma))))
+    _line("σ 0.2, batch query (requests)", run(follow(World(), batch=True)))
+    _line("σ 0.2, callbacks after 0.3 s", run(follow(World(), callbacks=0.3)))
+    _line("σ 0.35, linear progress", run(follow(evolve(World(0.35), curve=1.0))))
+
+
+if __name__ == "__main__":
+    main()
