@@ -242,16 +242,23 @@ def _check_extra(extra: Mapping[Any, Any]) -> None:
             _refuse("extra", name, "must name its fields with text")
         if name == "model" or name in _RULES:
             _refuse("extra", name, f"must not repeat {name}: set the request's own field")
+    _check_nested(extra, _DEEPEST)
     try:
         json.dumps(extra, allow_nan=False, ensure_ascii=False).encode()
-    except (TypeError, ValueError, RecursionError) as error:
+    except (TypeError, ValueError) as error:
         raise RequestValidationError("extra", extra, f"can't be written as JSON: {error}") from error
-    if not _has_text_keys(extra):
-        _refuse("extra", extra, "must name its fields with text, nested ones too")
 
 
-def _has_text_keys(value: Any) -> bool:
-    """JSON would turn a key that is a number into text, and the request read back would be another one."""
-    if isinstance(value, Mapping):
-        return all(isinstance(key, str) and _has_text_keys(inner) for key, inner in value.items())
-    return not isinstance(value, list | tuple) or all(_has_text_keys(inner) for inner in value)
+_DEEPEST = 64
+
+
+def _check_nested(value: Any, levels: int) -> None:
+    if not isinstance(value, Mapping | list | tuple):
+        return
+    if levels == 0:
+        _refuse("extra", "…", f"is nested more than {_DEEPEST} levels deep")
+    # JSON would turn a key that is a number into text, and the request read back would be another one.
+    if isinstance(value, Mapping) and not all(isinstance(key, str) for key in value):
+        _refuse("extra", value, "must name its fields with text, nested ones too")
+    for inner in value.values() if isinstance(value, Mapping) else value:
+        _check_nested(inner, levels - 1)
