@@ -185,6 +185,12 @@ async def test_an_unframed_body_may_end_early_and_nobody_can_tell() -> None:
     assert "Transfer-Encoding" not in got.headers
 
 
+async def test_a_body_may_be_compressed_though_nobody_asked() -> None:
+    got, video = await download("gzip", headers={"Accept-Encoding": "identity"})
+    assert got.headers["Content-Encoding"] == "gzip"
+    assert got.body == video  # aiohttp unpacks it
+
+
 async def test_a_length_may_be_too_short() -> None:
     got, video = await download("wrong_length=-1000")
     assert (got.error, got.body) == (None, video[:-1000])

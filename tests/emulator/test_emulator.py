@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import subprocess
 import sys
 
 import aiohttp
 import pytest
+import trustme
 
 from tests.emulator.making import BODY
 from tests.emulator.test_app import call
@@ -48,6 +50,34 @@ async def test_ports_can_be_chosen_and_ipv6_works() -> None:
     async with Emulator(host="::1") as emulator:
         assert emulator.base_url.startswith("http://[::1]:")
         assert (await call(emulator, "GET", "v1/credits"))[0] == 200
+
+
+async def test_it_may_speak_https() -> None:
+    authority = trustme.CA()
+    server, caller = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), ssl.create_default_context()
+    authority.issue_cert("127.0.0.1").configure_cert(server)
+    authority.configure_trust(caller)
+    async with Emulator(tls=server) as emulator:
+        assert emulator.base_url.startswith("https://")
+        assert emulator.video_url.startswith("https://")
+        assert (await call(emulator, "GET", "v1/credits", ssl=caller))[0] == 200
+
+
+@virtual_time
+async def test_idle_connections_are_closed_after_a_while() -> None:
+    opened: list[object] = []
+
+    async def note(_: object, __: object, what: object) -> None:
+        opened.append(what)
+
+    tracing = aiohttp.TraceConfig()
+    tracing.on_connection_create_end.append(note)
+    async with Emulator(keepalive=5.0) as emulator, aiohttp.ClientSession(trace_configs=[tracing]) as session:
+        for pause in (0, 1, 10):
+            await asyncio.sleep(pause)
+            async with session.get(f"{emulator.base_url}/v1/credits") as reply:
+                await reply.read()
+        assert len(opened) == 2
 
 
 async def test_serving_for_ever_says_where_and_ends_when_cancelled() -> None:

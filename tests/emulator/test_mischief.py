@@ -11,7 +11,7 @@ import pytest
 from attrs import frozen
 
 from tests.emulator.making import BODY
-from tests.emulator.test_app import client
+from tests.emulator.test_app import call, client
 from wanasync.emulator import FAULTS, Emulator, Trouble
 from wanasync.testing import virtual_time
 
@@ -65,6 +65,13 @@ async def test_a_proxy_may_speak_html_before_or_after(status: int) -> None:
 async def test_a_failure_may_be_json(status: int, type_: str) -> None:
     seen = await submit(f"http_{status}")
     assert (seen.paid, seen.status, seen.json["error"]["type"]) == (False, status, type_)
+
+
+async def test_a_missing_model_is_another_404_than_a_missing_task() -> None:
+    assert (await submit("http_404")).json["error"]["message"] == "Specified model not found"
+    async with Emulator(trouble=Trouble.script(query=["http_404"])) as emulator:
+        _, body, _ = await call(emulator, "GET", "v1/tasks/task-unified-1-x")
+        assert body["error"]["message"] == "Task not found or expired"
 
 
 async def test_a_reply_may_be_empty() -> None:

@@ -113,10 +113,10 @@ class Emulator(Settings):
             mirror=lambda: self.mirror_url,
         )
         # The video host answers under two origins, for redirects that lead from one to another.
-        videos = await _serve(stack, host.application(), self.host, self.video_port, 0)
+        videos = await self._serve(stack, host.application(), self.video_port, 0)
         self.video_url, self.mirror_url = videos
         api = Api(self, self._provider, self.clock, self.ledger)
-        (origin,) = await _serve(stack, api.application(), self.host, self.port)
+        (origin,) = await self._serve(stack, api.application(), self.port)
         self.base_url = origin + BASE_PATH
 
     def _prepare_videos(self, stack: contextlib.AsyncExitStack) -> None:
@@ -124,6 +124,20 @@ class Emulator(Settings):
             studio = VideoStudio(self.cache_dir, workers=self.render_workers)
             self._rendering = Rendering(studio, self.render_workers, self._rendered)
             stack.push_async_callback(self._rendering.close)
+
+    async def _serve(self, stack: contextlib.AsyncExitStack, app: web.Application, *ports: int) -> tuple[str, ...]:
+        """Serve on each port; the origins."""
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, keepalive_timeout=self.keepalive)
+        await runner.setup()
+        stack.push_async_callback(runner.cleanup)
+        listeners = []
+        for port in ports:
+            listener = _listen(self.host, port)
+            stack.callback(listener.close)
+            listeners.append(listener)
+            await web.SockSite(runner, listener, ssl_context=self.tls).start()
+        scheme = "https" if self.tls else "http"
+        return tuple(f"{scheme}://{_address(listener)}" for listener in listeners)
 
     # --- steering
 
@@ -186,19 +200,6 @@ class Emulator(Settings):
         return tiny(self.clip, task.id, self.clip_bytes)
 
 
-async def _serve(stack: contextlib.AsyncExitStack, app: web.Application, host: str, *ports: int) -> tuple[str, ...]:
-    """Serve on each port; the origins."""
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    stack.push_async_callback(runner.cleanup)
-    origins = []
-    for port in ports:
-        listener = _listen(host, port)
-        await web.SockSite(runner, listener).start()
-        origins.append(_origin(listener))
-    return tuple(origins)
-
-
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
@@ -209,6 +210,6 @@ def _listen(host: str, port: int) -> socket.socket:
         ) from error
 
 
-def _origin(listener: socket.socket) -> str:
+def _address(listener: socket.socket) -> str:
     host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -83,25 +83,22 @@ async def strike(request: web.Request, fault: Fault, settings: Settings, clock: 
     if fault.name == "throttled":
         return refuse(throttled(settings.hint, fault.number(60.0), clock.now()), settings)
     style, _, status = fault.name.partition("_")
-    return _STYLES[style](int(status), settings)
+    if style == "http":
+        return _documented(int(status), request, settings)
+    return html_page(int(status)) if style == "html" else web.Response(status=int(status))
 
 
 def refuse(refusal: Refusal, settings: Settings) -> web.Response:
     return json_reply(error_body(refusal, settings.errors), refusal.status, refusal.headers)
 
 
-def _documented(status: int, settings: Settings) -> web.Response:
+def _documented(status: int, request: web.Request, settings: Settings) -> web.Response:
+    """The error that the provider documents for this status at this endpoint, else one made up in its style."""
+    about_a_task = "task_id" in request.match_info
     for name, kind in KINDS.items():
-        if kind.status == status:
+        if kind.status == status and (name != "no_model" or not about_a_task):
             return refuse(Refusal(name), settings)
     return json_reply({"error": {"code": status, "message": _phrase(status), "type": "upstream_error"}}, status)
-
-
-_STYLES: Mapping[str, Callable[[int, Settings], web.Response]] = {
-    "http": _documented,
-    "html": lambda status, _: html_page(status),
-    "empty": lambda status, _: web.Response(status=status),
-}
 
 
 # --- to a reply

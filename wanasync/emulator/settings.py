@@ -77,7 +77,8 @@ class Settings:
 
     Trouble: `trouble` is what goes wrong. `seed` fixes all that is random: task ids, durations, trouble.
 
-    Where: `host`, `port` (API) and `video_port` (video host); 0 takes a free port.
+    Where: `host`, `port` (API) and `video_port` (video host); 0 takes a free port. With `tls` both speak https. Idle
+    connections are closed after `keepalive` seconds of the loop's clock.
     """
 
     api_key: str = field(default="wan-emulator-key", repr=False)
@@ -126,3 +127,5 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 0
     video_port: int = 0
+    tls: ssl.SSLContext | None = field(default=None, repr=False)
+    keepalive: float = 75.0

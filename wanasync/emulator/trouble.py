@@ -74,6 +74,7 @@ _DOWNLOAD: Mapping[str, str] = {
     "wrong_length": "bytes that Content-Length promises too many, 1000 by default",
     "bad_range": "",  # 206 with another part than asked for
     "changed_etag": "",
+    "gzip": "",  # compressed, though nobody asked for it
 }
 _CALLBACK: Mapping[str, str] = {
     "lost": "",

@@ -177,7 +177,11 @@ def _is_internal(host: str) -> bool:
     name = _fold(unquote(host)).rstrip(".").lower()
     if not name or name == "localhost" or name.endswith((".localhost", ".local", ".internal", ".lan", ".home.arpa")):
         return True
-    address = _address(name)
+    try:
+        address = _address(name)
+    except ValueError:
+        # Numbers that are no address: who knows what a resolver makes of 127.0.0.08.
+        return True
     return address is not None and not _is_public(address)
 
 
@@ -186,26 +190,18 @@ def _fold(host: str) -> str:
 
 
 def _address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """The address that a host spells; None for a name. Raises ValueError for what looks like one and is none."""
     if ":" in name:
-        try:
-            return ipaddress.IPv6Address(name.partition("%")[0])
-        except ValueError:
-            return None
-    return _ipv4(name)
-
-
-def _ipv4(name: str) -> ipaddress.IPv4Address | None:
-    """Read an IPv4 address the way inet_aton does: 1–4 parts, decimal, octal or hexadecimal."""
+        return ipaddress.IPv6Address(name.partition("%")[0])
     parts = name.split(".")
-    if len(parts) > 4 or not all(re.fullmatch(r"0x[0-9a-f]*|[0-9]+", part) for part in parts):
-        return None
-    try:
-        numbers = [_number(part) for part in parts]
-    except ValueError:
-        return None
-    *head, tail = numbers
-    if any(number > 255 for number in head) or tail >= 256 ** (5 - len(parts)):
-        return None
+    return _ipv4(parts) if _NUMBER.fullmatch(parts[-1]) else None
+
+
+def _ipv4(parts: list[str]) -> ipaddress.IPv4Address:
+    """Read an IPv4 address the way inet_aton does: 1–4 parts, decimal, octal or hexadecimal."""
+    *head, tail = [_number(part) for part in parts]
+    if len(head) > 3 or any(number > 255 for number in head) or tail >= 256 ** (4 - len(head)):
+        raise ValueError(".".join(parts))
     value = sum(number << (24 - 8 * place) for place, number in enumerate(head))
     return ipaddress.IPv4Address(value + tail)
 
@@ -216,6 +212,7 @@ def _number(part: str) -> int:
     return int(part, 8) if part.startswith("0") and part != "0" else int(part)
 
 
+_NUMBER = re.compile(r"0x[0-9a-f]*|[0-9]+")
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 
