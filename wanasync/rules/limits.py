@@ -65,6 +65,10 @@ class Window:
         self._forget(now)
         return len(self.log) + (len(self.refusals) if self.counts_refusals else 0)
 
+    def taken_before_refusal(self, now: float) -> int:
+        """What was taken when the submission came that has just been refused."""
+        return self.taken(now) - (self.counts_refusals and bool(self.refusals))
+
     def attempts(self, now: float) -> int:
         self._forget(now)
         return len(self.log) + len(self.refusals)
@@ -97,7 +101,7 @@ class Window:
         at the next probe the limit is doubled.
         """
         self.climbing = False
-        taken, before = max(self.taken(now), 1), self.fallback or 0
+        taken, before = max(self.taken_before_refusal(now), 1), self.fallback or 0
         twice = abs(taken - 2 * before) <= 1 + before // 20
         self.doubled = self.doubled + 1 if twice else 0
         if self.doubled == 1:
@@ -108,7 +112,7 @@ class Window:
 
     def fall(self, now: float) -> None:
         """Fewer are let through than the rule says: back to before the last climb, or to what was."""
-        taken = max(self.taken(now), 1)
+        taken = max(self.taken_before_refusal(now), 1)
         close = self.fallback is not None and self.fallback <= taken * 1.1 + 1
         self.requests = self.fallback if close else max(taken, (self.requests or 1) // 2)
         self.fallback = None

@@ -313,7 +313,7 @@ class Pacer:
         if pause.awaits_task and not pause.firm:
             pause.awaited -= 1
             quota = self._quota.tasks
-            if len(self._tasks) < quota if quota is not None else pause.awaited <= 0:
+            if pause.awaited <= 0 and (quota is None or len(self._tasks) < quota):
                 pause.until = min(now, pause.until)
 
     def track(self, task_id: str, now: float) -> None:
@@ -524,7 +524,7 @@ class Pacer:
     def _canary_refused(self, pause: Pause, now: float) -> None:
         window, quota, tasks = self._window, self._quota, len(self._tasks)
         pause.awaits_task = self._kind is RateKind.UNKNOWN and pause.canaries < 2
-        if window.requests is None or window.taken(now) >= window.requests:
+        if window.requests is None or window.taken_before_refusal(now) >= window.requests:
             return
         if quota.tasks is not None and tasks < quota.tasks and quota.ceiling is None:
             self._quota_doubted(pause, tasks, now)
@@ -545,7 +545,7 @@ class Pacer:
 
     def _limit_met(self, pause: Pause, now: float) -> None:
         window, quota, tasks = self._window, self._quota, len(self._tasks)
-        taken, opened_early = window.taken(now), self._opened_early
+        taken, opened_early = window.taken_before_refusal(now), self._opened_early
         self._opened_early = None
         if window.requests is not None and taken >= window.requests:
             return
