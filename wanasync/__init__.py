@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from wanasync.edges.lists import RequestList as RequestList
     from wanasync.edges.settings import load_config as load_config
     from wanasync.engine.batch import Batch as Batch
+    from wanasync.engine.history import BatchHistory as BatchHistory
     from wanasync.engine.session import Task as Task
     from wanasync.engine.session import WanSession as WanSession
     from wanasync.errors import APIConnectionError as APIConnectionError
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from wanasync.events import Event as Event
     from wanasync.models import BatchItem as BatchItem
     from wanasync.models import BatchProgress as BatchProgress
+    from wanasync.models import BatchStatus as BatchStatus
     from wanasync.models import Credits as Credits
     from wanasync.models import DownloadStatistics as DownloadStatistics
     from wanasync.models import GateStatistics as GateStatistics
@@ -70,6 +72,7 @@ _HOMES = {
     "wanasync.edges.lists": ("RequestList",),
     "wanasync.edges.settings": ("load_config",),
     "wanasync.engine.batch": ("Batch",),
+    "wanasync.engine.history": ("BatchHistory",),
     "wanasync.engine.session": ("Task", "WanSession"),
     "wanasync.errors": (
         "APIConnectionError",
@@ -102,6 +105,7 @@ _HOMES = {
     "wanasync.models": (
         "BatchItem",
         "BatchProgress",
+        "BatchStatus",
         "Credits",
         "DownloadStatistics",
         "GateStatistics",

@@ -20,6 +20,7 @@ from wanasync.rules import catalog
 __all__ = [
     "BatchItem",
     "BatchProgress",
+    "BatchStatus",
     "Credits",
     "DownloadStatistics",
     "GateStatistics",
@@ -82,9 +83,9 @@ def _json_object(value: Mapping[str, Any]) -> JSONObject:
         raise RequestValidationError("extra", value, "must be an object of further API fields")
     try:
         json.dumps(value)
+        return JSONObject(value)
     except (TypeError, ValueError, RecursionError) as error:
         raise RequestValidationError("extra", value, f"must be writable as JSON: {error}") from error
-    return JSONObject(value)
 
 
 def _as_tuple(value: Iterable[str]) -> tuple[str, ...]:
@@ -301,6 +302,32 @@ class BatchProgress:
     credits_used: float = 0.0
     eta_seconds: float | None = None
     stopped: str | None = None
+
+
+@frozen
+class BatchStatus:
+    """What the journal of a directory says, also while another process works on it.
+
+    `planned` to `expired` count items by where they stand (see `wanasync.rules.lifecycle`); `unknown` includes
+    submissions on the wire of a process that is gone. `credits_committed` is what was used, or reserved where that is
+    not known yet. `running` names the process that works on it now, None for nobody.
+    """
+
+    directory: Path
+    items: int = 0
+    planned: int = 0
+    submitting: int = 0
+    following: int = 0
+    saving: int = 0
+    saved: int = 0
+    failed: int = 0
+    rejected: int = 0
+    unknown: int = 0
+    expired: int = 0
+    credits_reserved: float = 0.0
+    credits_used: float = 0.0
+    credits_committed: float = 0.0
+    running: str | None = None
 
 
 @frozen

@@ -27,7 +27,7 @@ from typing import Any, Self, TypeVar
 
 import attrs
 
-from wanasync.edges.lock import DirectoryLock
+from wanasync.edges.lock import DirectoryLock, holder_of
 from wanasync.errors import JournalError, RequestValidationError
 from wanasync.rules.lifecycle import PAID_STATES, TRANSITIONS, ItemEvent, ItemState
 from wanasync.rules.naming import file_name, name_key, numbered, wanted_name
@@ -201,6 +201,11 @@ class Journal:
     @property
     def directory(self) -> Path:
         return self._store.directory
+
+    @property
+    def holder(self) -> str | None:
+        """Which process works on the directory now, in words for a user; None for nobody."""
+        return holder_of(self._store.path.parent / LOCK)
 
     @property
     def interrupted(self) -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from wanasync.errors import JournalError
 
-__all__ = ["DirectoryLock"]
+__all__ = ["DirectoryLock", "holder_of"]
 
 # Under Windows a locked byte can't be read by others, so the byte that is locked lies far behind the holder's name.
 _LOCKED_BYTE = 1 << 30
@@ -52,7 +52,7 @@ class DirectoryLock:
             os.ftruncate(descriptor, 0)
             os.write(descriptor, _own_name().encode())
         except BlockingIOError as error:
-            holder = os.read(descriptor, _MAX_NAME).decode(errors="replace").strip() or "another process"
+            holder = _holder_name(descriptor)
             os.close(descriptor)
             message = f"in use by {holder}; wait for it to end, or choose another directory"
             raise JournalError(message, str(self._path.parent.parent)) from error
@@ -66,6 +66,27 @@ class DirectoryLock:
         if descriptor is not None:
             with contextlib.suppress(OSError):
                 os.close(descriptor)
+
+
+def holder_of(path: Path) -> str | None:
+    """Who holds the lock at `path` now, in words for a user; None for nobody. Looking does not take it."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | getattr(os, "O_CLOEXEC", 0))
+    except OSError:
+        return None
+    try:
+        _lock(descriptor)
+    except BlockingIOError:
+        return _holder_name(descriptor)
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
+    return None
+
+
+def _holder_name(descriptor: int) -> str:
+    return os.read(descriptor, _MAX_NAME).decode(errors="replace").strip() or "another process"
 
 
 def _own_name() -> str:

@@ -16,7 +16,7 @@ from wanasync.models import Outcome, OutcomeState, SavedVideo, TaskFailure
 from wanasync.rules.lifecycle import ItemState
 from wanasync.rules.records import ItemRecord
 
-__all__ = ["Next", "next_step", "outcome"]
+__all__ = ["Next", "next_step", "outcome", "states_of"]
 
 
 class Next(enum.Enum):
@@ -38,6 +38,7 @@ _STEPS = {
     ItemState.REJECTED: Next.SUBMIT,
     # Only after a crash, which the journal turns into UNKNOWN when it is opened.
     ItemState.SUBMITTING: Next.REPORT,
+    ItemState.RESUBMITTING: Next.REPORT,
     ItemState.ACCEPTED: Next.FOLLOW,
     ItemState.READY: Next.SAVE,
     # A host may give a fresh link after the first one died (seen in public client code).
@@ -56,6 +57,7 @@ def next_step(state: ItemState, on_unknown: str) -> Next:
 _TOLD = {
     ItemState.PLANNED: OutcomeState.NOT_STARTED,
     ItemState.SUBMITTING: OutcomeState.UNKNOWN,
+    ItemState.RESUBMITTING: OutcomeState.UNKNOWN,
     ItemState.UNKNOWN: OutcomeState.UNKNOWN,
     ItemState.ACCEPTED: OutcomeState.PENDING,
     ItemState.READY: OutcomeState.PENDING,
@@ -64,6 +66,11 @@ _TOLD = {
     ItemState.REJECTED: OutcomeState.REJECTED,
     ItemState.EXPIRED: OutcomeState.EXPIRED,
 }
+
+
+def states_of(told: OutcomeState) -> list[ItemState]:
+    """The journal's states that are told as `told`."""
+    return [state for state, outcome_state in _TOLD.items() if outcome_state is told]
 
 
 def outcome(
@@ -109,7 +116,7 @@ def _error(record: ItemRecord) -> WanError | None:
             return TaskFailedError(words, record.task_id or "", failure)
         case ItemState.REJECTED:
             return APIError(words, 0, record.error_code)
-        case ItemState.UNKNOWN | ItemState.SUBMITTING:
+        case ItemState.UNKNOWN | ItemState.SUBMITTING | ItemState.RESUBMITTING:
             return SubmissionUnknownError(words, record.idempotency_key)
         case ItemState.EXPIRED:
             return LinkExpiredError(words, record.task_id or "")

@@ -1,0 +1,68 @@
+"""Reading what a batch's journal says, without taking part in it."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import AsyncIterator, Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from wanasync.edges.journal import Journal
+from wanasync.models import BatchStatus, Outcome, OutcomeState
+from wanasync.rules.lifecycle import ItemState
+from wanasync.rules.outcomes import outcome, states_of
+
+__all__ = ["BatchHistory"]
+
+
+class BatchHistory:
+    """The journal of a directory, opened to be read: also while another process writes it.
+
+    ``async with BatchHistory("videos/") as history: print(await history.status())``
+
+    Nothing is made, changed or locked. Raises `JournalError` where the directory holds no journal, or a broken one.
+    """
+
+    def __init__(self, directory: str | os.PathLike[str]) -> None:
+        self.directory = Path(directory)
+
+    async def __aenter__(self) -> Self:
+        self._journal = await Journal.open(self.directory, now=time.time, read_only=True)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._journal.close()
+
+    async def status(self) -> BatchStatus:
+        """Counts and credits as they stand now."""
+        counts = await self._journal.counts()
+        totals = await self._journal.totals()
+        running = self._journal.holder
+        on_the_wire = counts[ItemState.SUBMITTING] + counts[ItemState.RESUBMITTING]
+        return BatchStatus(
+            directory=self.directory,
+            items=sum(counts.values()),
+            planned=counts[ItemState.PLANNED],
+            submitting=on_the_wire if running else 0,
+            following=counts[ItemState.ACCEPTED],
+            saving=counts[ItemState.READY],
+            saved=counts[ItemState.SAVED],
+            failed=counts[ItemState.FAILED],
+            rejected=counts[ItemState.REJECTED],
+            unknown=counts[ItemState.UNKNOWN] + (0 if running else on_the_wire),
+            expired=counts[ItemState.EXPIRED],
+            credits_reserved=totals.reserved,
+            credits_used=totals.used,
+            credits_committed=totals.committed,
+            running=running,
+        )
+
+    async def outcomes(self, states: Iterable[OutcomeState] | None = None) -> AsyncIterator[Outcome]:
+        """Each item as an outcome, as it stands now; those in `states` only, where given."""
+        wanted = None if states is None else [state for told in states for state in states_of(told)]
+        async for record in self._journal.iter_items(wanted):
+            yield outcome(record, self.directory, resumed=True)
