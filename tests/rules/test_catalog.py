@@ -162,6 +162,7 @@ def test_public_https_callbacks_pass(url: str) -> None:
         "https://hooks.example.com:99999/",
         "https://hooks.example.com:port/",
         "https://hooks.example.com\\@127.0.0.1/",
+        "https://hooks.example.com/a\\b",
         "https://hooks.example.com/a b",
         "https://hooks.example.com/\n",
         "https://hooks.example.com/ü",
