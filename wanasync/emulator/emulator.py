@@ -127,14 +127,11 @@ class Emulator(Settings):
 
     async def _serve(self, stack: contextlib.AsyncExitStack, app: web.Application, *ports: int) -> tuple[str, ...]:
         """Serve on each port; the origins."""
+        listeners = [stack.enter_context(_listen(self.host, port)) for port in ports]
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, keepalive_timeout=self.keepalive)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
-        listeners = []
-        for port in ports:
-            listener = _listen(self.host, port)
-            stack.callback(listener.close)
-            listeners.append(listener)
+        for listener in listeners:
             await web.SockSite(runner, listener, ssl_context=self.tls).start()
         scheme = "https" if self.tls else "http"
         return tuple(f"{scheme}://{_address(listener)}" for listener in listeners)
