@@ -49,7 +49,7 @@ class JSONObject(dict[str, Any]):
     def _refuse(self, *_: object, **__: object) -> NoReturn:
         raise TypeError("a JSONObject can't be changed; make a new one")
 
-    __setitem__ = __delitem__ = update = setdefault = pop = popitem = clear = __ior__ = _refuse  # type: ignore[assignment]
+    __setitem__ = __delitem__ = update = setdefault = pop = popitem = clear = __ior__ = _refuse
 
     def __hash__(self) -> int:  # type: ignore[override]
         return hash(json.dumps(self, sort_keys=True))
@@ -234,7 +234,8 @@ class Outcome:
     """What became of one item of a batch. Exactly one is given for each item of the list.
 
     `id` is the item's id in the list, or one made from its content. `index` counts the list's items from 0.
-    `request` is None where the list's item could not be made into one. `error` says why there is no video. `resumed` is true where an earlier run had already settled the item.
+    `request` is None where the list's item could not be made into one. `error` says why there is no video. `resumed`
+    is true where an earlier run had already settled the item.
     """
 
     id: str

@@ -39,7 +39,7 @@ async def test_a_running_batch_can_be_read(tmp_path: Path) -> None:
         assert status.running is not None
         assert "process" in status.running
         assert status.saved >= 1
-        assert status.planned == 7
+        assert status.planned + status.submitting == 7
         assert status.saved + status.following + status.saving == 3
 
 
