@@ -203,13 +203,17 @@ async def follow(world: World, *, batch: bool = False, callbacks: float | None =
     config = Config(polls_per_second=1000.0)
     told = callbacks is not None
     poller = Poller(ask, ask_many if batch else None, config, clock=now, rng=Random(seed), callbacks=told)
+
+    def call_back(task_id: str) -> None:
+        poller.deliver(look(task_id))
+
     loop = asyncio.get_running_loop()
     for number, duration in enumerate(durations):
         task_id = f"task-unified-{number}"
         births[task_id], ends[task_id] = now(), now() + duration
         poller.follow(task_id, heard, submitted_at=now(), estimated_time=world.estimate)
         if callbacks is not None:
-            loop.call_later(duration + callbacks, lambda name=task_id: poller.deliver(look(name)))
+            loop.call_later(duration + callbacks, call_back, task_id)
         await asyncio.sleep(1)
     await all_noticed.wait()
     polls = poller.statistics().polls

@@ -38,6 +38,7 @@ BASE_PRICE = 1.0
 MIN_WAIT, MAX_WAIT = 1.0, 60.0
 MAX_FIRST_WAIT = 1200.0
 STALE_AGE, STALE_FACTOR, STALE_WAIT = 1200.0, 5.0, 600.0
+MIN_RATIO, MAX_RATIO = 1e-3, 1e4
 TAIL_SURVIVAL, TAIL_SHARE = 1e-4, 0.08
 Z_99 = 2.3263478740408408
 SQRT_2 = math.sqrt(2.0)
@@ -153,8 +154,8 @@ class DurationModel:
 
     def observe(self, after: float, by: float) -> None:
         """A task's duration, divided by its estimate, lay between `after` and `by`."""
-        if not 0 < by < math.inf:
-            return
+        if not MIN_RATIO < by < MAX_RATIO:
+            return  # a clock that was wrong, not a duration
         value, variance = self.belief().log_within(min(max(after, 0.0), by * 0.9999), by)
         if self._weight >= self.memory:
             fade = (self.memory - 1) / self._weight
