@@ -6,6 +6,7 @@ import random
 import threading
 import time
 import weakref
+from collections.abc import Callable
 
 import pytest
 
@@ -237,6 +238,18 @@ def test_a_gate_outlives_the_loops_that_use_it() -> None:
     assert gate.statistics().accepted == 3
 
 
+def test_a_gate_does_not_keep_the_loops_that_used_it() -> None:
+    gate = make_gate()
+
+    async def use() -> weakref.ref[asyncio.AbstractEventLoop]:
+        gate.accepted(await gate.admit(), "task")
+        return weakref.ref(asyncio.get_running_loop())
+
+    loop = asyncio.run(use())
+    gc.collect()
+    assert loop() is None
+
+
 def test_waiters_of_a_closed_loop_do_not_take_places() -> None:
     gate = make_gate(Limits(concurrent=1))
     gate.track("task-0")
@@ -304,3 +317,94 @@ async def test_what_was_learned_starts_the_next_run() -> None:
         gate.accepted(await gate.admit(), f"task-{number}")
     assert loop.time() > start + 1.0
     assert gate.learned().requests is not None
+
+
+@virtual_time
+async def test_a_thousand_waiters_need_one_timer() -> None:
+    gate = make_gate(Limits(requests=1, per=60.0))
+    gate.accepted(await gate.admit(), "task-0")
+    loop = asyncio.get_running_loop()
+    waits = [asyncio.ensure_future(gate.admit()) for _ in range(1000)]
+    await turns()
+    timers = [handle for handle in loop._scheduled if not handle.cancelled()]  # type: ignore[attr-defined]
+    assert len(timers) == 1
+    for wait in waits:
+        wait.cancel()
+    await turns()
+    assert not [handle for handle in loop._scheduled if not handle.cancelled()]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("seed", range(5))
+@virtual_time
+async def test_cancelled_at_any_moment_no_place_is_lost_or_leaked(seed: int) -> None:
+    rng = random.Random(seed)
+    gate = make_gate(Limits(requests=20, per=10.0, concurrent=5))
+    running = 0
+    done = 0
+
+    async def submission(number: int) -> None:
+        nonlocal running, done
+        with await gate.admit(interactive=number % 3 == 0) as ticket:
+            running += 1
+            assert running <= 5
+            try:
+                await asyncio.sleep(rng.random())
+                if rng.random() < 0.2:
+                    gate.throttled(ticket, 1.0)
+                else:
+                    gate.accepted(ticket, f"task-{number}")
+                    gate.finished(f"task-{number}")
+                done += 1
+            finally:
+                running -= 1
+
+    async def canceller(task: asyncio.Task[None]) -> None:
+        await asyncio.sleep(rng.choice([0.0, rng.random() * 60]))
+        task.cancel()
+
+    tasks = [asyncio.create_task(submission(number)) for number in range(120)]
+    cancellers = [asyncio.create_task(canceller(task)) for task in tasks if rng.random() < 0.5]
+    async with asyncio.timeout(7200):
+        await asyncio.gather(*tasks, *cancellers, return_exceptions=True)
+    statistics = gate.statistics()
+    assert done > 40
+    assert statistics.in_flight == statistics.waiting == 0
+    # And the next caller is served.
+    async with asyncio.timeout(7200):
+        gate.accepted(await gate.admit(), "last")
+
+
+def test_a_loop_whose_clock_is_behind_does_not_wait_for_it_to_catch_up() -> None:
+    gate = make_gate(Limits(requests=1, per=60.0))
+
+    @virtual_time
+    async def use() -> float:
+        loop = asyncio.get_running_loop()
+        start = loop.time()
+        await asyncio.sleep(500)
+        gate.accepted(await gate.admit(), f"task-{start}-{id(loop)}")
+        waited = loop.time()
+        gate.accepted(await gate.admit(), f"other-{start}-{id(loop)}")
+        return loop.time() - waited
+
+    run: Callable[[], float] = use
+    assert run() == pytest.approx(60.0, abs=0.1)
+    assert run() == pytest.approx(60.0, abs=0.1)
+
+
+async def test_a_hint_from_the_text_that_is_short_is_waited_for() -> None:
+    gate = make_gate()
+    gate.throttled(await gate.admit(), 4.0)
+    assert 3.0 < gate.statistics().paused_for <= 4.0
+
+
+async def test_several_holds_are_taken_back_one_by_one() -> None:
+    gate = make_gate()
+    gate.hold("the disk is full")
+    gate.hold("the budget is spent")
+    gate.resume("the disk is full")
+    wait = asyncio.ensure_future(gate.admit())
+    await turns()
+    assert not wait.done()
+    gate.resume("the budget is spent")
+    await wait

@@ -16,6 +16,7 @@ import threading
 import time
 import weakref
 from collections import OrderedDict, deque
+from collections.abc import Callable
 from typing import ClassVar
 
 from attrs import define, evolve, field
@@ -91,21 +92,33 @@ class _Waiter:
 
 @define(eq=False)
 class _Line:
-    """The waiters' loop: how many wait there, its one timer, and its clock's offset to the gate's time."""
+    """A loop as the gate sees it: how many wait there, its one timer, and its clock's offset to the gate's time."""
 
-    loop: asyncio.AbstractEventLoop
+    # Weak, or the gate would keep every loop that ever used it; a waiter's future keeps its own loop.
+    _loop: weakref.ref[asyncio.AbstractEventLoop]
     offset: float
     waiting: int = 0
     timer: asyncio.TimerHandle | None = None
 
-    def now(self) -> float:
-        return self.loop.time() + self.offset
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """None once the loop is closed or gone."""
+        loop = self._loop()
+        return None if loop is None or loop.is_closed() else loop
+
+    def now(self, loop: asyncio.AbstractEventLoop) -> float:
+        """The gate's time."""
+        return loop.time() + self.offset
 
     def arm(self, gate: Gate, at: float) -> None:
-        """On the line's own loop only."""
+        """Have the gate look again at `at`, gate time; infinite is never. On the line's own loop only."""
+        when = at - self.offset if self.waiting else math.inf
         if self.timer is not None:
+            if self.timer.when() == when:
+                return
             self.timer.cancel()
-        self.timer = self.loop.call_at(at - self.offset, gate._pump) if at < math.inf and self.waiting else None
+        loop = self.loop if when < math.inf else None
+        self.timer = loop.call_at(when, gate._pump) if loop is not None else None
 
 
 class Gate:
@@ -144,7 +157,7 @@ class Gate:
         self._interactive_in_a_row = 0
         self._lines: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Line] = weakref.WeakKeyDictionary()
         self._holds: dict[str, None] = {}
-        self._latest = -math.inf
+        self._latest = 0.0
 
     # ---- admission
 
@@ -162,7 +175,7 @@ class Gate:
             if again:
                 lane.move_to_end(waiter, last=False)
             line.waiting += 1
-            self._admit_due(line.now())
+            self._admit_due(self._now())
         try:
             if waiter.ticket is None:
                 await waiter.woken
@@ -214,7 +227,7 @@ class Gate:
     def _grant(self, waiter: _Waiter, now: float) -> None:
         self._leave(waiter)
         self._interactive_in_a_row = self._interactive_in_a_row + 1 if waiter.interactive else 0
-        if waiter.line.loop.is_closed():
+        if waiter.line.loop is None:
             return
         waiter.ticket = Ticket(self, self._pacer.send(now))
         if not self._call(waiter.line, waiter.wake):
@@ -227,17 +240,18 @@ class Gate:
                 self._call(line, line.arm, self, at)
 
     @staticmethod
-    def _call(line: _Line, call: object, *arguments: object) -> bool:
+    def _call(line: _Line, call: Callable[..., object], *arguments: object) -> bool:
         """Call on the line's loop: at once when that is the running one. False when it is closed."""
-        assert callable(call)  # noqa: S101
-        if line.loop is _running_loop():
+        loop = line.loop
+        if loop is None:
+            return False
+        if loop is _running_loop():
             call(*arguments)
             return True
         try:
-            line.loop.call_soon_threadsafe(call, *arguments)
+            loop.call_soon_threadsafe(call, *arguments)
         except RuntimeError:
-            line.waiting = 0
-            line.timer = None
+            # Closed in this very moment. Its waiters stay in their lanes until their turn comes, see `_grant`.
             return False
         return True
 
@@ -348,15 +362,15 @@ class Gate:
     def _now(self) -> float:
         loop = _running_loop()
         # Without a loop nothing is being waited for, so the latest time that was seen serves.
-        return self._line(loop).now() if loop is not None else max(self._latest, 0.0)
+        now = self._line(loop).now(loop) if loop is not None else self._latest
+        self._latest = max(self._latest, now)
+        return self._latest
 
     def _line(self, loop: asyncio.AbstractEventLoop) -> _Line:
         line = self._lines.get(loop)
         if line is None:
             # A loop on virtual time may be behind one that used this gate before; the pacer's time never goes back.
-            behind = self._latest - loop.time()
-            line = self._lines[loop] = _Line(loop, behind if behind > 1.0 else 0.0)
-        self._latest = max(self._latest, line.now())
+            line = self._lines[loop] = _Line(weakref.ref(loop), max(self._latest - loop.time(), 0.0))
         return line
 
 

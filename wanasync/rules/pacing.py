@@ -38,6 +38,8 @@ STRAGGLERS_PATIENCE = 5.0
 """Seconds until a refusal is explained without the replies that are still missing."""
 LOST_AFTER = 600.0
 """Seconds after which a submission on the wire is taken for lost by its caller."""
+SHORT_HINT = 5.0
+"""Seconds up to which a hint is waited for without asking whether it is true: it costs little."""
 TASK_LIFETIME = 7200.0
 """Seconds after which a task whose end nobody told us no longer fills a place of the quota."""
 _NEVER = math.inf
@@ -586,7 +588,7 @@ class Pacer:
     # ---- how long
 
     def _until(self, pause: Pause, now: float) -> float:
-        if pause.firm and pause.hint is not None:
+        if pause.hint is not None and (pause.firm or pause.hint <= SHORT_HINT):
             return pause.began + pause.hint * self._doubling(pause)
         if self._bucket is not None:
             refilled = max(1 / self._bucket.rate, 0.25) * 2.0 ** min(pause.canaries, 6)
@@ -606,9 +608,7 @@ class Pacer:
     def _scheduled(self, pause: Pause, now: float) -> float:
         """When the hint can't be trusted: early looks that get rarer, then the hint, then its doubles up to 8."""
         announced = pause.announced
-        looks = [1.5, announced / 8, announced / 4, announced / 2, announced]
-        if announced <= 5:
-            looks = [announced]
+        looks = [1.5, announced / 5, announced / 2, announced]
         wait = (
             looks[pause.canaries]
             if pause.canaries < len(looks)
