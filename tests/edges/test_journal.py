@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from wanasync.edges.journal import CHUNK, FOLDER, Journal
+from wanasync.edges.lock import holder_of
 from wanasync.errors import JournalError, RequestValidationError
 from wanasync.models import VideoRequest
 from wanasync.rules.lifecycle import TRANSITIONS, ItemEvent, ItemState, TransitionError, next_state
@@ -143,6 +144,19 @@ async def test_equal_lines_are_separate_items_and_stay_so(tmp_path: Path) -> Non
         assert len(await everything(journal)) == len(prompts)
 
 
+async def test_repetitions_are_counted_on_when_their_count_was_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The counts are kept for so many contents only; what is on disk tells the rest."""
+    monkeypatch.setattr("wanasync.edges.journal.store._MAX_REPETITIONS", 1)
+    prompts = ["cat", "dog"] * 4
+    async with opened(tmp_path) as journal:
+        first = [(await journal.plan([item]))[0].key for item in items(prompts)]
+        assert len(set(first)) == len(prompts)
+    async with opened(tmp_path) as journal:
+        assert [(await journal.plan([item]))[0].key for item in items(prompts)] == first
+
+
 async def test_an_edited_line_is_a_new_item_and_the_old_one_is_kept(tmp_path: Path) -> None:
     async with opened(tmp_path) as journal:
         (old,) = await journal.plan(items(["A cat"]))
@@ -235,6 +249,10 @@ async def test_a_wanted_file_may_be_a_corrected_lines_but_not_a_paid_ones(tmp_pa
             await journal.plan([PlannedItem(1, VideoRequest("A big dog"), None, "dog")])
         with pytest.raises(RequestValidationError, match="too; each video needs its own"):
             await journal.plan([PlannedItem(2, typo, None, "cat")])
+    async with opened(tmp_path) as journal:
+        both = [PlannedItem(0, VideoRequest("A new cat"), None, "cat-2"), PlannedItem(1, typo, None, "tom")]
+        assert [record.file for record in await journal.plan(both)] == ["cat-2.mp4", "tom.mp4"]
+        assert (await journal.get(records[0].key)).file == "tom.mp4"
 
 
 async def test_a_name_that_was_given_up_is_free_again(tmp_path: Path) -> None:
@@ -362,6 +380,27 @@ async def test_a_second_run_on_the_same_directory_is_told_who_works_there(tmp_pa
             await Journal.open(tmp_path, now=now)
     async with opened(tmp_path):
         pass
+
+
+async def test_looking_who_works_there_stops_nobody_from_starting(tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        assert journal.holder is not None
+        assert f"process {os.getpid()}" in journal.holder
+    watching = True
+
+    def watch() -> None:
+        while watching:
+            holder_of(tmp_path / FOLDER / "lock")
+
+    watcher = asyncio.ensure_future(asyncio.to_thread(watch))
+    try:
+        for _ in range(20):
+            async with opened(tmp_path) as journal:
+                await journal.counts()
+    finally:
+        watching = False
+        await watcher
+    assert journal.holder is None
 
 
 async def test_a_reader_sees_whole_commits_while_a_writer_works(tmp_path: Path) -> None:
@@ -665,6 +704,17 @@ async def test_a_page_overwritten_is_found_when_the_journal_is_opened(tmp_path: 
         await Journal.open(tmp_path, now=now)
     with pytest.raises(JournalError, match="damaged"):
         await Journal.open(tmp_path, now=now)
+
+
+async def test_a_row_that_makes_no_sense_is_damage_too(tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        (record,) = await journal.plan(items(["a"]))
+    with contextlib.closing(sqlite3.connect(tmp_path / FOLDER / "journal.db")) as database:
+        database.execute("UPDATE progress SET state = 77")
+        database.commit()
+    async with opened(tmp_path) as journal:
+        with pytest.raises(JournalError, match="damaged"):
+            await journal.get(record.key)
 
 
 async def test_a_file_cut_short_is_found_when_the_journal_is_opened(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ __all__ = ["DirectoryLock", "holder_of"]
 # Under Windows a locked byte can't be read by others, so the byte that is locked lies far behind the holder's name.
 _LOCKED_BYTE = 1 << 30
 _MAX_NAME = 300
+_TRIES, _BETWEEN_TRIES = 3, 0.01
 
 if sys.platform == "win32":  # pragma: no cover - the other half runs elsewhere
     import msvcrt
@@ -48,7 +49,7 @@ class DirectoryLock:
         """Raises `JournalError`, naming the holder, where another process (or another journal in this one) has it."""
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o644)
         try:
-            _lock(descriptor)
+            _lock_patiently(descriptor)
             os.ftruncate(descriptor, 0)
             os.write(descriptor, _own_name().encode())
         except BlockingIOError as error:
@@ -68,8 +69,17 @@ class DirectoryLock:
                 os.close(descriptor)
 
 
+def _lock_patiently(descriptor: int) -> None:
+    """Whoever only looks (`holder_of`) has the lock for an instant; a run that starts just then must not fail."""
+    for _ in range(_TRIES):
+        with contextlib.suppress(BlockingIOError):
+            return _lock(descriptor)
+        time.sleep(_BETWEEN_TRIES)
+    return _lock(descriptor)
+
+
 def holder_of(path: Path) -> str | None:
-    """Who holds the lock at `path` now, in words for a user; None for nobody. Looking does not take it."""
+    """Who holds the lock at `path` now, in words for a user; None for nobody."""
     try:
         descriptor = os.open(path, os.O_RDWR | getattr(os, "O_CLOEXEC", 0))
     except OSError:

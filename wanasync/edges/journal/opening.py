@@ -1,0 +1,141 @@
+"""Making or finding the database: is it there, is it ours, is it whole?"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import sys
+from pathlib import Path
+
+from wanasync.edges.journal.schema import APPLICATION_ID, MIGRATIONS
+from wanasync.errors import JournalError
+
+__all__ = ["check_ours", "check_whole", "connect_to_read", "connect_to_write", "make_folder", "migrate", "reason"]
+
+_BUSY_SECONDS = 10.0
+_CHECKED_BYTES = 64 * 2**20
+
+
+def make_folder(folder: Path) -> None:
+    """Make the folder of the journal, and the batch's directory above it."""
+    if folder.is_dir():
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    # The journal is only as durable as the names that lead to it.
+    for made in (folder, folder.parent, folder.parent.absolute().parent):
+        _sync_directory(made)
+
+
+def _sync_directory(path: Path) -> None:
+    if sys.platform == "win32":
+        return
+    # A directory that may be entered but not read can't be synced; nor can we do more about it.
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def connect_to_write(path: Path) -> sqlite3.Connection:
+    db = _connect(path, "mode=rwc")
+    try:
+        _set_up(db)
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _set_up(db: sqlite3.Connection) -> None:
+    # Where write-ahead logging can't be had (some network drives), SQLite stays with its rollback journal, which is
+    # as durable and slower.
+    db.execute("PRAGMA journal_mode = WAL")
+    db.execute("PRAGMA synchronous = FULL")
+    # On macOS only this makes a sync reach the disk; elsewhere it does nothing.
+    db.execute("PRAGMA fullfsync = ON")
+    db.execute("PRAGMA checkpoint_fullfsync = ON")
+    db.execute("PRAGMA wal_autocheckpoint = 4000")
+    db.execute("PRAGMA journal_size_limit = 67108864")
+    db.execute("PRAGMA cache_size = -16384")
+
+
+def connect_to_read(path: Path) -> sqlite3.Connection:
+    if not path.is_file():
+        directory = str(path.parent.parent)
+        raise JournalError("there is no journal here; nothing was run with this directory", directory)
+    db = _connect(path, "mode=ro")
+    try:
+        db.execute("SELECT count(*) FROM sqlite_master")
+    except sqlite3.OperationalError:
+        db.close()
+        log = path.with_name(f"{path.name}-wal")
+        if log.exists() and log.stat().st_size:
+            raise
+        # A finished run on a read-only drive: SQLite can't make its shared-memory file there, and needs none.
+        return _connect(path, "immutable=1")
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _connect(path: Path, options: str) -> sqlite3.Connection:
+    address = f"{path.absolute().as_uri()}?{options}"
+    # Transactions are ours to begin. One thread at a time uses it: the writer's, or the one that opens and closes.
+    return sqlite3.connect(address, uri=True, isolation_level=None, timeout=_BUSY_SECONDS, check_same_thread=False)
+
+
+def check_ours(db: sqlite3.Connection, path: Path, *, read_only: bool) -> None:
+    """Raises `JournalError` for a database that is another program's, or in a format this version can't work with."""
+    where = str(path)
+    application, version = _pragma(db, "application_id"), _pragma(db, "user_version")
+    is_empty = not db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    if is_empty and read_only:
+        raise JournalError("the journal is empty: the run that began it never got to work", where)
+    if application != APPLICATION_ID and not (is_empty and application == 0):
+        raise JournalError("is a database, but not a journal of wanasync; choose another directory", where)
+    known = len(MIGRATIONS)
+    if version > known:
+        raise JournalError(f"was written by a newer wanasync (format {version}, this one knows {known}); update", where)
+    if version < known and read_only:
+        raise JournalError("was written by an older wanasync; run the batch once to bring it up", where)
+
+
+def migrate(db: sqlite3.Connection) -> None:
+    """Bring the database to the present format, within the caller's transaction."""
+    for migration in MIGRATIONS[_pragma(db, "user_version") :]:
+        migration(db)
+    db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    db.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+
+
+def _pragma(db: sqlite3.Connection, name: str) -> int:
+    return int(db.execute(f"PRAGMA {name}").fetchone()[0])
+
+
+def check_whole(db: sqlite3.Connection, path: Path) -> None:
+    """A damaged journal should be found now, not when it is asked whether something was paid for.
+
+    Large ones are not read through: it would hold up every start.
+    """
+    if path.stat().st_size > _CHECKED_BYTES:
+        return
+    found = db.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if found != "ok":
+        raise sqlite3.DatabaseError(f"malformed: {found}")
+
+
+def reason(error: Exception) -> str:
+    """What to tell the user of an error of the database or the disk."""
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    text = str(error)
+    if "not a database" in text or "malformed" in text:
+        return (
+            f"it is damaged ({text}); restore it from a copy. Moving it away starts the batch anew, "
+            "which would pay again for what it recorded"
+        )
+    return text

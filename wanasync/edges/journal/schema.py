@@ -1,0 +1,176 @@
+"""How records lie in the database."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+from wanasync.rules.lifecycle import ItemState
+from wanasync.rules.records import ItemRecord
+
+APPLICATION_ID = 0x77616E61
+"""Tells our databases from others' ("wana")."""
+
+# An item's request never changes and is long; its progress changes often and is short. Kept apart, an update rewrites a
+# page of forty items instead of ten, and the long rows stay packed.
+_SCHEMA = (
+    "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
+    """
+    CREATE TABLE item (
+        seq INTEGER PRIMARY KEY,
+        key INTEGER NOT NULL UNIQUE,
+        idx INTEGER NOT NULL,            -- place in the list, from 0
+        item_id TEXT,
+        request TEXT NOT NULL,           -- canonical JSON
+        file TEXT NOT NULL               -- relative to the directory above .wanasync
+    )
+    """,
+    # Of item.file, folded: a file is one item's.
+    "CREATE TABLE name (hash INTEGER PRIMARY KEY, seq INTEGER NOT NULL)",
+    """
+    CREATE TABLE progress (
+        seq INTEGER PRIMARY KEY,
+        state INTEGER NOT NULL,          -- see the table state
+        attempt INTEGER NOT NULL,
+        task_id TEXT,
+        submitted_at REAL,               -- unix seconds, as all times
+        estimated_time REAL,
+        credits_reserved REAL,
+        credits_used REAL,
+        links TEXT,                      -- JSON array
+        link_deadline REAL,
+        bytes INTEGER,
+        sha256 BLOB,
+        error_code TEXT,
+        error_message TEXT,
+        updated_at REAL
+    )
+    """,
+    "CREATE INDEX progress_unsaved ON progress(state) WHERE state <> 4",
+    "CREATE TABLE state (code INTEGER PRIMARY KEY, name TEXT NOT NULL)",
+    """
+    CREATE TABLE tally (
+        state INTEGER PRIMARY KEY,
+        items INTEGER NOT NULL,
+        credits_reserved REAL NOT NULL,
+        credits_used REAL NOT NULL,
+        committed REAL NOT NULL
+    )
+    """,
+)
+
+# On disk for ever: append, never renumber.
+CODES: Mapping[ItemState, int] = MappingProxyType(
+    {
+        ItemState.PLANNED: 0,
+        ItemState.SUBMITTING: 1,
+        ItemState.ACCEPTED: 2,
+        ItemState.READY: 3,
+        ItemState.SAVED: 4,
+        ItemState.FAILED: 5,
+        ItemState.REJECTED: 6,
+        ItemState.UNKNOWN: 7,
+        ItemState.EXPIRED: 8,
+        ItemState.RESUBMITTING: 9,
+    }
+)
+STATES = {code: state for state, code in CODES.items()}
+PLANNED, SAVED = CODES[ItemState.PLANNED], CODES[ItemState.SAVED]
+
+
+def _create(db: sqlite3.Connection) -> None:
+    for statement in _SCHEMA:
+        db.execute(statement)
+    db.executemany("INSERT INTO state VALUES (?, ?)", [(code, state.value) for state, code in CODES.items()])
+    db.executemany("INSERT INTO tally VALUES (?, 0, 0, 0, 0)", [(code,) for code in STATES])
+    db.execute("INSERT INTO meta VALUES ('journal_id', ?)", (secrets.token_hex(16),))
+
+
+# Each brings a database from its place in the tuple to the next version.
+MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_create,)
+
+_COLUMNS = (
+    "item.key, item.seq, item.idx, item.item_id, item.request, item.file, state, attempt, task_id, submitted_at, "
+    "estimated_time, credits_reserved, credits_used, links, link_deadline, bytes, sha256, error_code, error_message, "
+    "updated_at"
+)
+SELECT = f"SELECT {_COLUMNS} FROM item JOIN progress USING (seq)"  # noqa: S608 - constants only
+UPDATE = (
+    "UPDATE progress SET state = ?, attempt = ?, task_id = ?, submitted_at = ?, estimated_time = ?, "
+    "credits_reserved = ?, credits_used = ?, links = ?, link_deadline = ?, bytes = ?, sha256 = ?, error_code = ?, "
+    "error_message = ?, updated_at = ? WHERE seq = ? AND state = ?"
+)
+TALLY = (
+    "UPDATE tally SET items = items + ?, credits_reserved = credits_reserved + ?, credits_used = credits_used + ?, "
+    "committed = committed + ? WHERE state = ?"
+)
+
+
+def key_number(key: str) -> int:
+    return int(key, 16)
+
+
+def item_values(record: ItemRecord) -> tuple[Any, ...]:
+    """The columns of `item`, in their order."""
+    return record.seq, key_number(record.key), record.index, record.item_id, record.request_json, record.file
+
+
+def progress_values(record: ItemRecord) -> tuple[Any, ...]:
+    """The columns of `progress` after `seq`, in their order."""
+    return (
+        CODES[record.state],
+        record.attempt,
+        record.task_id,
+        record.submitted_at,
+        record.estimated_time,
+        record.credits_reserved,
+        record.credits_used,
+        json.dumps(record.links) if record.links else None,
+        record.link_deadline,
+        record.bytes,
+        bytes.fromhex(record.sha256) if record.sha256 is not None else None,
+        _writable(record.error_code),
+        _writable(record.error_message),
+        record.updated_at,
+    )
+
+
+def _writable(text: str | None) -> str | None:
+    # Half a surrogate pair in somebody's error text must not cost the record of a paid task.
+    return text.encode(errors="replace").decode() if text is not None else None
+
+
+def read_record(row: Sequence[Any], journal_id: str) -> ItemRecord:
+    """The record in a row of `SELECT`."""
+    key, seq, index, item_id, request, file, state, attempt, task_id, *rest = row
+    submitted_at, estimated_time, reserved, used, links, deadline, size, sha256, code, message, updated_at = rest
+    try:
+        return ItemRecord(
+            journal_id,
+            f"{key:016x}",
+            seq,
+            index,
+            item_id,
+            request,
+            file,
+            STATES[state],
+            attempt,
+            task_id,
+            submitted_at,
+            estimated_time,
+            reserved,
+            used,
+            tuple(json.loads(links)) if links else (),
+            deadline,
+            size,
+            sha256.hex() if sha256 is not None else None,
+            code,
+            message,
+            updated_at,
+        )
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        raise sqlite3.DatabaseError(f"malformed row {seq}") from error

@@ -1,0 +1,306 @@
+"""The database of a journal, for one thread: nothing here waits for anything but the disk."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from wanasync.edges.journal import opening
+from wanasync.edges.journal.planning import Planning
+from wanasync.edges.journal.schema import (
+    CODES,
+    PLANNED,
+    SAVED,
+    SELECT,
+    STATES,
+    TALLY,
+    UPDATE,
+    item_values,
+    key_number,
+    progress_values,
+    read_record,
+)
+from wanasync.edges.lock import DirectoryLock, holder_of
+from wanasync.errors import JournalError
+from wanasync.rules.lifecycle import TRANSITIONS, ItemEvent, ItemState
+from wanasync.rules.records import ItemRecord, PlannedItem, Totals, advance
+
+__all__ = ["CHUNK", "FOLDER", "Store"]
+
+FOLDER = ".wanasync"
+DATABASE = "journal.db"
+LOCK = "lock"
+
+CHUNK = 500
+"""Items planned, or read, in one step of the writer: some milliseconds, so that submissions don't wait for a list."""
+
+_MAX_REPETITIONS = 10_000
+_MAX_RECENT = 5_000
+
+
+class Store:
+    """The journal of one directory. Between `open` and `close`, operations are carried out by `run`."""
+
+    def __init__(self, directory: Path, read_only: bool) -> None:
+        self.directory = directory
+        self.path = directory / FOLDER / DATABASE
+        self.interrupted = 0
+        self.journal_id = ""
+        self.last_seq = 0
+        self.repetitions: dict[int, int] = {}
+        self._read_only = read_only
+        self._lock_path = directory / FOLDER / LOCK
+        self._lock = DirectoryLock(self._lock_path)
+        self._connection: sqlite3.Connection | None = None
+        self._broken: JournalError | None = None
+        self._tally: dict[int, list[float]] = {}
+        self._first_new_seq = 1
+        self._listed = bytearray()
+        self._has_files = False
+        # What was written last, so that an item's next step needn't read it again. Only this process writes, and each
+        # write compares the state on disk all the same.
+        self._recent: dict[str, ItemRecord] = {}
+
+    # Opening and closing
+
+    def open(self, now: float) -> None:
+        try:
+            self._open(now)
+        except (sqlite3.Error, OSError) as error:
+            self.close()
+            raise self._error("can't be opened", error) from error
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self, now: float) -> None:
+        if self._read_only:
+            self._connection = opening.connect_to_read(self.path)
+        else:
+            opening.make_folder(self.path.parent)
+            self._has_files = _has_files(self.directory)
+            self._lock.acquire()
+            self._connection = opening.connect_to_write(self.path)
+        opening.check_ours(self._db, self.path, read_only=self._read_only)
+        opening.check_whole(self._db, self.path)
+        if not self._read_only:
+            with self._transaction():
+                opening.migrate(self._db)
+                self._settle_interrupted(now)
+        self.journal_id = self.get_meta("journal_id") or ""
+        self.last_seq = self._db.execute("SELECT coalesce(max(seq), 0) FROM item").fetchone()[0]
+        self._first_new_seq = self.last_seq + 1
+        self._listed = bytearray(self.last_seq // 8 + 1)
+
+    def _settle_interrupted(self, now: float) -> None:
+        cut_off = [state for state, event in TRANSITIONS if event is ItemEvent.INTERRUPTED]
+        words = {"error_code": "interrupted", "error_message": "the run ended before the reply came"}
+        for state in cut_off:
+            for row in self._db.execute(f"{SELECT} WHERE state = ?", (CODES[state],)).fetchall():
+                record = self._read(row)
+                self._write(record, advance(record, ItemEvent.INTERRUPTED, words, now=now))
+                self.interrupted += 1
+
+    def close(self) -> None:
+        """Let everything go; harmless in any state, twice too."""
+        try:
+            if self._connection is not None and not self._read_only and not self._broken:
+                with contextlib.suppress(sqlite3.Error):
+                    self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            self._disconnect()
+        finally:
+            self._lock.release()
+
+    def holder(self) -> str | None:
+        return holder_of(self._lock_path)
+
+    def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(sqlite3.Error):
+                connection.close()
+
+    @property
+    def _db(self) -> sqlite3.Connection:
+        if self._connection is None:
+            raise JournalError("the journal is closed", str(self.path))
+        return self._connection
+
+    def _error(self, what: str, error: Exception) -> JournalError:
+        return JournalError(f"the journal {what}: {opening.reason(error)}", str(self.path))
+
+    # Transactions
+
+    def run(self, operations: Sequence[Callable[[], Any]]) -> list[Any]:
+        """Carry out the operations in one transaction, and give what each returned or why it was refused.
+
+        An operation that is refused has changed nothing and doesn't disturb the others. Where the database itself
+        fails, none of them has happened, and none will any more.
+        """
+        if self._broken:
+            raise JournalError(self._broken.message, self._broken.path) from self._broken
+        try:
+            with self._transaction():
+                return [_attempt(operation) for operation in operations]
+        except (sqlite3.Error, OSError) as error:
+            failure = self._error("could not be read" if self._read_only else "could not be written", error)
+            self._broken = None if self._read_only else failure
+            raise failure from error
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._db.execute("BEGIN" if self._read_only else "BEGIN IMMEDIATE")
+        try:
+            yield
+            self._db.executemany(TALLY, [(*change, state) for state, change in self._tally.items()])
+            self._db.execute("COMMIT")
+        except BaseException:
+            with contextlib.suppress(sqlite3.Error):
+                self._db.execute("ROLLBACK")
+            raise
+        finally:
+            self._tally.clear()
+
+    def _count(self, record: ItemRecord, sign: int) -> None:
+        change = self._tally.setdefault(CODES[record.state], [0, 0, 0, 0])
+        change[0] += sign
+        change[1] += sign * (record.credits_reserved or 0)
+        change[2] += sign * (record.credits_used or 0)
+        change[3] += sign * record.committed
+
+    # Operations
+
+    def record(self, key: str, event: ItemEvent, changes: Mapping[str, Any], now: float) -> ItemRecord:
+        before = self._recent.pop(key, None) or self.get(key)
+        after = advance(before, event, changes, now=now)
+        self._write(before, after)
+        self._recent[key] = after
+        if len(self._recent) > _MAX_RECENT:
+            del self._recent[next(iter(self._recent))]
+        return after
+
+    def _write(self, before: ItemRecord, after: ItemRecord) -> None:
+        changed = self._db.execute(UPDATE, (*progress_values(after), after.seq, CODES[before.state])).rowcount
+        if changed != 1:
+            raise sqlite3.DatabaseError(f"item {after.key} was changed by another program")
+        self._count(before, -1)
+        self._count(after, +1)
+
+    def get(self, key: str) -> ItemRecord:
+        row = self._db.execute(f"{SELECT} WHERE item.key = ?", (key_number(key),)).fetchone()
+        if row is None:
+            raise JournalError(f"there is no item {key} in the journal", str(self.path))
+        return self._read(row)
+
+    def slice(self, state: ItemState | None, after: int) -> list[ItemRecord]:
+        """The next items behind row `after`, at most `CHUNK`."""
+        if state is None:
+            rows = self._db.execute(f"{SELECT} WHERE seq > ? ORDER BY seq LIMIT {CHUNK}", (after,))
+        elif state is ItemState.SAVED:
+            rows = self._db.execute(f"{SELECT} WHERE state = {SAVED} AND seq > ? ORDER BY seq LIMIT {CHUNK}", (after,))
+        else:
+            # Said in full, so that SQLite sees that the index of unsaved items answers it.
+            where = f"state = ? AND state <> {SAVED} AND progress.seq > ? ORDER BY progress.seq LIMIT {CHUNK}"
+            rows = self._db.execute(f"{SELECT} WHERE {where}", (CODES[state], after))
+        return [self._read(row) for row in rows]
+
+    def counts(self) -> Mapping[ItemState, int]:
+        rows = self._db.execute("SELECT state, items FROM tally")
+        return MappingProxyType({STATES[code]: items for code, items in rows})
+
+    def totals(self) -> Totals:
+        sums = "SELECT total(credits_reserved), total(credits_used), total(committed) FROM tally"
+        # Adding and taking away fractions leaves dust, which nobody wants to read in a report.
+        return Totals(*(round(value, 6) + 0.0 for value in self._db.execute(sums).fetchone()))
+
+    def get_meta(self, name: str) -> str | None:
+        row = self._db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+        return row[0] if row else None
+
+    def set_meta(self, name: str, value: str) -> None:
+        self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
+
+    def _read(self, row: Sequence[Any]) -> ItemRecord:
+        return read_record(row, self.journal_id)
+
+    # Planning
+
+    def plan(self, items: Sequence[PlannedItem]) -> list[ItemRecord]:
+        counted = {state: list(change) for state, change in self._tally.items()}
+        self._db.execute("SAVEPOINT plan")
+        try:
+            planning = Planning(self, items)
+            records = planning.run()
+        except BaseException:
+            self._tally = counted
+            with contextlib.suppress(sqlite3.Error):
+                self._db.execute("ROLLBACK TO plan")
+                self._db.execute("RELEASE plan")
+            raise
+        self._db.execute("RELEASE plan")
+        self._keep(planning)
+        return records
+
+    def _keep(self, planning: Planning) -> None:
+        self.last_seq += len(planning.added)
+        for seq in planning.listed:
+            if seq < self._first_new_seq:
+                self._listed[seq >> 3] |= 1 << (seq & 7)
+        self.repetitions.update(planning.repetitions)
+        if len(self.repetitions) > _MAX_REPETITIONS:
+            self.repetitions.clear()
+
+    def is_listed(self, seq: int) -> bool:
+        # A bit for each item of earlier runs; those added since were added because they were listed.
+        return seq >= self._first_new_seq or bool(self._listed[seq >> 3] & 1 << (seq & 7))
+
+    def find(self, keys: Sequence[int]) -> dict[int, ItemRecord]:
+        marks = ",".join("?" * len(keys))
+        return {row[0]: self._read(row) for row in self._db.execute(f"{SELECT} WHERE item.key IN ({marks})", keys)}
+
+    def find_row(self, seq: int) -> ItemRecord:
+        return self._read(self._db.execute(f"{SELECT} WHERE item.seq = ?", (seq,)).fetchone())
+
+    def name_owners(self, hashes: Sequence[int]) -> dict[int, int]:
+        marks = ",".join("?" * len(hashes))
+        return dict(self._db.execute(f"SELECT hash, seq FROM name WHERE hash IN ({marks})", hashes).fetchall())  # noqa: S608
+
+    def is_strange(self, name: str) -> bool:
+        """Whether a file of this name lies in the directory. None does in a new one, which saves a million looks."""
+        return self._has_files and os.path.lexists(self.directory / name)
+
+    def add(self, records: Sequence[ItemRecord]) -> None:
+        self._db.executemany("INSERT INTO item VALUES (?, ?, ?, ?, ?, ?)", map(item_values, records))
+        blank = [(record.seq, PLANNED, record.attempt) for record in records]
+        self._db.executemany("INSERT INTO progress (seq, state, attempt) VALUES (?, ?, ?)", blank)
+        for record in records:
+            self._count(record, +1)
+
+    def change(self, before: ItemRecord, after: ItemRecord) -> None:
+        new = (after.index, after.request_json, after.file, after.seq)
+        self._db.execute("UPDATE item SET idx = ?, request = ?, file = ? WHERE seq = ?", new)
+        self._recent.pop(after.key, None)
+        if progress_values(after) != progress_values(before):
+            self._write(before, after)
+
+    def claim_names(self, owners: Mapping[int, int]) -> None:
+        self._db.executemany("INSERT OR REPLACE INTO name VALUES (?, ?)", owners.items())
+
+
+def _has_files(directory: Path) -> bool:
+    with os.scandir(directory) as entries:
+        return any(entry.name != FOLDER for entry in entries)
+
+
+def _attempt(operation: Callable[[], Any]) -> Any:
+    try:
+        return operation()
+    except (sqlite3.Error, OSError):
+        raise
+    except Exception as error:  # noqa: BLE001 - the caller's own; it is raised to that caller
+        return error

@@ -1,0 +1,196 @@
+"""The journal as coroutines see it: many ask at once, one thread writes.
+
+While it commits, whatever is asked for queues up and becomes the next commit: alone, a record costs one sync; a hundred
+writers share one. There is no window to wait out, so neither case is slowed for the other's sake.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from wanasync.edges.journal.schema import CODES
+from wanasync.edges.journal.store import CHUNK, Store
+from wanasync.errors import JournalError
+from wanasync.rules.lifecycle import ItemEvent, ItemState
+from wanasync.rules.records import ItemRecord, PlannedItem, Totals, check_changes
+
+__all__ = ["Journal"]
+
+T = TypeVar("T")
+
+
+class Journal:
+    """The journal of one directory, for one event loop. Made by `open`; every method raises `JournalError`.
+
+    A caller that is cancelled does not take its write back: it is carried out, and `get` tells afterwards. After a
+    commit has failed the journal refuses everything, since what it would write next could contradict what it lost.
+    """
+
+    def __init__(self, store: Store, now: Callable[[], float]) -> None:
+        self._store = store
+        self._now = now
+        self._loop = asyncio.get_running_loop()
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="wanasync-journal")
+        self._queue: list[tuple[Callable[[], Any], asyncio.Future[Any]]] = []
+        self._writing = False
+        self._closed: asyncio.Future[None] | None = None
+
+    @classmethod
+    async def open(cls, directory: Path | str, *, now: Callable[[], float], read_only: bool = False) -> Self:
+        """Open the journal of `directory`, making both where they are missing; `now` gives unix seconds.
+
+        Items found `submitting` were cut off by a crash and become `unknown`; `interrupted` counts them. With
+        `read_only` nothing is made, changed or locked, and a run in progress may be looked at.
+        """
+        journal = cls(Store(Path(directory), read_only), now)
+        opening = journal._loop.run_in_executor(journal._executor, journal._store.open, now())
+        try:
+            await asyncio.shield(opening)
+        except BaseException:
+            # Behind the opening, in the same thread: a lock taken meanwhile is given back.
+            journal._close_now()
+            opening.add_done_callback(_forget)
+            raise
+        return journal
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    @property
+    def directory(self) -> Path:
+        return self._store.directory
+
+    @property
+    def holder(self) -> str | None:
+        """Which process works on the directory now, in words for a user; None for nobody."""
+        return self._store.holder()
+
+    @property
+    def interrupted(self) -> int:
+        """How many submissions an earlier run left without an answer; they are `unknown` now."""
+        return self._store.interrupted
+
+    async def plan(self, items: Sequence[PlannedItem]) -> list[ItemRecord]:
+        """The record of each item, in their order; items the journal doesn't know are written down as planned.
+
+        Items come in their list's order, over any number of calls; one journal is opened for one pass over the list,
+        since an item that comes again is a repetition: another item with the same content. Raises
+        `RequestValidationError` where an id comes twice or stands for another request than the one paid for, and
+        where a wanted file is another item's.
+        """
+        records: list[ItemRecord] = []
+        for start in range(0, len(items), CHUNK):
+            chunk = items[start : start + CHUNK]
+            records += await self._do(functools.partial(self._store.plan, chunk))
+        return records
+
+    async def record(self, key: str, event: ItemEvent, **changes: Any) -> ItemRecord:
+        """Write down what happened to an item; its record after that, once it is safe on disk.
+
+        `changes` are fields of `ItemRecord`. Raises `TransitionError` where this can't happen to an item in its state
+        (another event came first): nothing was written.
+        """
+        check_changes(event, changes)
+        return await self._do(functools.partial(self._store.record, key, event, changes, self._now()))
+
+    async def get(self, key: str) -> ItemRecord:
+        """The record of an item, after all that was asked for before. Raises `JournalError` if there is none."""
+        return await self._do(functools.partial(self._store.get, key))
+
+    async def iter_items(self, states: Iterable[ItemState] | None = None) -> AsyncIterator[ItemRecord]:
+        """All items in the order they were first planned; or those in `states`, state after state as life goes.
+
+        Read in slices: an item that changes its state meanwhile may come again in a later state, or not at all.
+        """
+        for state in [None] if states is None else sorted(set(states), key=CODES.__getitem__):
+            after = 0
+            while chunk := await self._do(functools.partial(self._store.slice, state, after)):
+                for record in chunk:
+                    yield record
+                after = chunk[-1].seq
+
+    def is_listed(self, record: ItemRecord) -> bool:
+        """Whether the item came in a list planned since the journal was opened."""
+        return self._store.is_listed(record.seq)
+
+    async def counts(self) -> Mapping[ItemState, int]:
+        """How many items are in each state; every state has an entry."""
+        return await self._do(self._store.counts)
+
+    async def totals(self) -> Totals:
+        """The credits of all items."""
+        return await self._do(self._store.totals)
+
+    async def get_meta(self, name: str) -> str | None:
+        """What was kept under `name` with `set_meta`."""
+        return await self._do(functools.partial(self._store.get_meta, name))
+
+    async def set_meta(self, name: str, value: str) -> None:
+        await self._do(functools.partial(self._store.set_meta, name, value))
+
+    async def close(self) -> None:
+        """Write what is queued, then let the directory go. Cancelling the wait doesn't stop it."""
+        if self._closed is None:
+            self._closed = self._close_now()
+        await asyncio.shield(self._closed)
+
+    def _close_now(self) -> asyncio.Future[None]:
+        if self._queue:
+            self._start()
+        closed = self._loop.run_in_executor(self._executor, self._store.close)
+        self._executor.shutdown(wait=False)
+        return closed
+
+    def _do(self, operation: Callable[[], T]) -> asyncio.Future[T]:
+        if self._closed is not None:
+            raise JournalError("the journal is closed", str(self._store.path))
+        if asyncio.get_running_loop() is not self._loop:
+            raise JournalError("the journal belongs to another event loop", str(self._store.path))
+        future: asyncio.Future[T] = self._loop.create_future()
+        self._queue.append((operation, future))
+        if not self._writing:
+            self._writing = True
+            # Not at once: what the other coroutines of this turn ask for shares the commit.
+            self._loop.call_soon(self._start)
+        return future
+
+    def _start(self) -> None:
+        batch, self._queue = self._queue, []
+        if not batch:
+            self._writing = False
+            return
+        job = self._loop.run_in_executor(self._executor, self._store.run, [operation for operation, _ in batch])
+        job.add_done_callback(functools.partial(self._finish, batch))
+
+    def _finish(
+        self, batch: list[tuple[Callable[[], Any], asyncio.Future[Any]]], job: asyncio.Future[list[Any]]
+    ) -> None:
+        error = job.exception()
+        answers = [error] * len(batch) if error else job.result()
+        for (_, future), answer in zip(batch, answers, strict=True):
+            if future.done():
+                continue
+            if isinstance(answer, BaseException):
+                future.set_exception(answer)
+            else:
+                future.set_result(answer)
+        if self._closed is None:
+            # After those who were just answered: what they ask for next shares the commit too.
+            self._loop.call_soon(self._start)
+
+
+def _forget(opening: asyncio.Future[None]) -> None:
+    """The caller is gone; an error of the opening that nobody awaits is no news to anybody."""
+    if not opening.cancelled():
+        opening.exception()
