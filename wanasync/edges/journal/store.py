@@ -10,7 +10,15 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from wanasync.edges.journal import opening
+from wanasync.edges.journal.opening import (
+    check_ours,
+    check_whole,
+    connect_to_read,
+    connect_to_write,
+    make_folder,
+    migrate,
+    reason,
+)
 from wanasync.edges.journal.planning import Planning
 from wanasync.edges.journal.schema import (
     CODES,
@@ -80,17 +88,17 @@ class Store:
 
     def _open(self, now: float) -> None:
         if self._read_only:
-            self._connection = opening.connect_to_read(self.path)
+            self._connection = connect_to_read(self.path)
         else:
-            opening.make_folder(self.path.parent)
+            make_folder(self.path.parent)
             self._has_files = _has_files(self.directory)
             self._lock.acquire()
-            self._connection = opening.connect_to_write(self.path)
-        opening.check_ours(self._db, self.path, read_only=self._read_only)
-        opening.check_whole(self._db, self.path)
+            self._connection = connect_to_write(self.path)
+        check_ours(self._db, self.path, read_only=self._read_only)
+        check_whole(self._db, self.path)
         if not self._read_only:
             with self._transaction():
-                opening.migrate(self._db)
+                migrate(self._db)
                 self._settle_interrupted(now)
         self.journal_id = self.get_meta("journal_id") or ""
         self.last_seq = self._db.execute("SELECT coalesce(max(seq), 0) FROM item").fetchone()[0]
@@ -132,7 +140,7 @@ class Store:
         return self._connection
 
     def _error(self, what: str, error: Exception) -> JournalError:
-        return JournalError(f"the journal {what}: {opening.reason(error)}", str(self.path))
+        return JournalError(f"the journal {what}: {reason(error)}", str(self.path))
 
     # Transactions
 
