@@ -41,16 +41,17 @@ class Row:
     runs: Sequence[sim.Measured]
 
     def __str__(self) -> str:
-        used, whole, refused = ([getattr(run, name) for run in self.runs] for name in _FIGURES)
+        refused = [run.refusals for run in self.runs]
         return (
             f"{self.scenario:36} {self.hint:10}"
-            f" {statistics.median(used):7.1%} [{min(used):6.1%}]"
-            f" {statistics.median(whole):7.1%} [{min(whole):6.1%}]"
+            f" {_shares([run.utilisation for run in self.runs])} {_shares([run.makespan for run in self.runs])}"
             f" {statistics.median(refused):6g} [{max(refused)}]"
         )
 
 
-_FIGURES = ("utilisation", "makespan", "refusals")
+def _shares(shares: Sequence[float | None]) -> str:
+    known = [share for share in shares if share is not None]
+    return f"{statistics.median(known):7.1%} [{min(known):6.1%}]" if known else f"{'-':>16}"
 
 
 def _runs(scenario: sim.Scenario, hint: str, tasks: int, seeds: int) -> list[sim.Measured]:

@@ -214,9 +214,13 @@ class Scenario:
 
 @frozen
 class Measured:
-    """`utilisation` compares the last acceptance with the ideal one, `makespan` the end of the last task."""
+    """How a run went, each share being the ideal time over ours.
 
-    utilisation: float
+    `utilisation` is of the time to the last acceptance, None where all could have been accepted at once; `makespan` of
+    the time to the end of the last task.
+    """
+
+    utilisation: float | None
     makespan: float
     refusals: int
     seconds: float
@@ -314,7 +318,7 @@ def measure(scenario: Scenario, seed: int) -> Measured:
     last = run.accepted_at[-1]
     end = max(at + duration for at, duration in zip(run.accepted_at, durations, strict=True))
     return Measured(
-        utilisation=ideal_last / last if last else 1.0,
+        utilisation=ideal_last / last if ideal_last else None,
         makespan=ideal_end / end,
         refusals=len(run.refused_at),
         seconds=last,

@@ -113,6 +113,14 @@ def test_other_numbers_or_no_ended_task_prove_no_quota(tasks: int, finished: int
     assert not quota.repeats(2)
 
 
+def test_refusals_at_fewer_and_fewer_tasks_are_no_quotas() -> None:
+    quota = Quota()
+    for tasks in (79, 76, 74):
+        assert not quota.recedes()
+        quota.refused(tasks, finished=0)
+    assert quota.recedes()
+
+
 def test_a_quota_that_was_ruled_out_is_not_suspected_for_a_while() -> None:
     quota = Quota()
     quota.reached(20, 0.0)

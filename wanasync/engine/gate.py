@@ -156,6 +156,8 @@ class Gate:
         self._batch: OrderedDict[_Waiter, None] = OrderedDict()
         self._interactive_in_a_row = 0
         self._lines: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Line] = weakref.WeakKeyDictionary()
+        # Lines with waiters, or with a timer that is still to be cancelled.
+        self._busy: set[_Line] = set()
         self._holds: dict[str, None] = {}
         self._latest = 0.0
 
@@ -175,6 +177,7 @@ class Gate:
             if again:
                 lane.move_to_end(waiter, last=False)
             line.waiting += 1
+            self._busy.add(line)
             self._admit_due(self._now())
         try:
             if waiter.ticket is None:
@@ -235,9 +238,10 @@ class Gate:
             self._pacer.never_sent(waiter.ticket.number, now, failed=False)
 
     def _arm(self, at: float) -> None:
-        for line in list(self._lines.values()):
-            if line.waiting or line.timer is not None:
-                self._call(line, line.arm, self, at)
+        for line in tuple(self._busy):
+            self._call(line, line.arm, self, at)
+            if not line.waiting:
+                self._busy.discard(line)
 
     @staticmethod
     def _call(line: _Line, call: Callable[..., object], *arguments: object) -> bool:

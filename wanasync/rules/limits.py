@@ -251,6 +251,11 @@ class Quota:
         ended = met[-1].finished - met[0].finished
         return ended >= max(1, least // 8) and most - least <= self.tolerance(least)
 
+    def recedes(self) -> bool:
+        """Whether refusals come at fewer and fewer tasks, as no quota would have it."""
+        met = [one.tasks for one in self.met]
+        return len(met) == 3 and met[0] > met[1] > met[2] and met[0] - met[2] > self.tolerance(met[2])
+
     def least_met(self) -> int:
         """The best guess at the limit: the least of the last refusals' numbers that may be the same one."""
         last = self.met[-1].tasks

@@ -341,7 +341,10 @@ class Pacer:
             return self._canary_permit(self._pause, now)
         if len(self._wire) >= self._wire_limit(now):
             return Permit(_NEVER, why=f"{len(self._wire)} submissions await their replies")
-        return max(self._rate_permit(now), self._quota_permit(now), key=lambda permit: (permit.at, permit.role.value))
+        rate, quota = self._rate_permit(now), self._quota_permit(now)
+        if rate.at == quota.at:
+            return quota if rate.role is Role.NORMAL else rate
+        return rate if rate.at > quota.at else quota
 
     def _canary_permit(self, pause: Pause, now: float) -> Permit:
         if pause.canary is not None:
@@ -551,6 +554,8 @@ class Pacer:
         self._opened_early = None
         if window.requests is not None and taken >= window.requests:
             return
+        if quota.ceiling is None and quota.recedes():
+            quota.rule_out(now)
         if quota.tasks is not None and tasks >= quota.tasks - quota.tolerance(quota.tasks):
             self._meet_quota(now)
         elif window.requests is None:
