@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from random import Random
 
 from attrs import define
@@ -293,13 +294,18 @@ class Poller:
             self._batch_polls += 1
             look = asyncio.create_task(self._look_at_many(self._ask_many, items, now))
         self._polls.add(look)
-        look.add_done_callback(self._look_ended)
+        look.add_done_callback(partial(self._look_ended, items))
 
-    def _look_ended(self, look: asyncio.Task[None]) -> None:
+    def _look_ended(self, items: list[_Followed], look: asyncio.Task[None]) -> None:
         self._polls.discard(look)
         self._wake.set()
         if not look.cancelled() and (error := look.exception()) is not None:
             self._report("following a task failed", error)
+        for item in items:
+            # A look that was cancelled under us, by whoever runs the query, planned nothing.
+            item.asking = False
+            if not item.over and not item.queued:
+                self._set_back(item, RETRY_BASE, RETRY_CAP, jitter=True)
 
     # Looking.
 
