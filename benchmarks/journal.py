@@ -197,7 +197,7 @@ async def bring_to_end(journal: Journal, count: int) -> None:
     async for record in journal.iter_items():
         waiting.append(record)
         if record.seq == count or len(waiting) == 4 * CHUNK:
-            await asyncio.gather(*(finish(journal, waiting[first::CHUNK]) for first in range(CHUNK)))
+            await asyncio.gather(*(finish(journal, [one]) for one in waiting))
             waiting.clear()
         if record.seq == count:
             return

@@ -717,6 +717,17 @@ async def test_a_row_that_makes_no_sense_is_damage_too(tmp_path: Path) -> None:
             await journal.get(record.key)
 
 
+async def test_a_journal_without_its_identity_is_damaged(tmp_path: Path) -> None:
+    """Else the idempotency keys of two batches could be the same."""
+    async with opened(tmp_path):
+        pass
+    with contextlib.closing(sqlite3.connect(tmp_path / FOLDER / "journal.db")) as database:
+        database.execute("DELETE FROM meta")
+        database.commit()
+    with pytest.raises(JournalError, match="damaged"):
+        await Journal.open(tmp_path, now=now)
+
+
 async def test_a_file_cut_short_is_found_when_the_journal_is_opened(tmp_path: Path) -> None:
     async with opened(tmp_path) as journal:
         await journal.plan(items(f"prompt {number}" for number in range(600)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import operator
 from collections.abc import Mapping
@@ -130,8 +131,8 @@ class ItemRecord:
 
     @property
     def request(self) -> VideoRequest:
-        """The request, made anew on each access. Raises `RequestValidationError` if its model's rules were changed."""
-        return request_from_json(self.request_json)
+        """The request. Raises `RequestValidationError` if its model's rules were changed since it was written."""
+        return _request(self.request_json)
 
     @property
     def idempotency_key(self) -> str:
@@ -154,6 +155,9 @@ class Totals:
     used: float = 0.0
     committed: float = 0.0
 
+
+# An item on its way is asked for its request several times; a million at rest are not kept in memory.
+_request = functools.lru_cache(maxsize=1024)(request_from_json)
 
 _NOT_COMMITTED = frozenset({ItemState.PLANNED, ItemState.REJECTED, ItemState.FAILED})
 

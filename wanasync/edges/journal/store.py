@@ -100,10 +100,17 @@ class Store:
             with self._transaction():
                 migrate(self._db)
                 self._settle_interrupted(now)
-        self.journal_id = self.get_meta("journal_id") or ""
+        self.journal_id = self._identity()
         self.last_seq = self._db.execute("SELECT coalesce(max(seq), 0) FROM item").fetchone()[0]
         self._first_new_seq = self.last_seq + 1
         self._listed = bytearray(self.last_seq // 8 + 1)
+
+    def _identity(self) -> str:
+        # Without it, the idempotency keys of two journals would be the same.
+        journal_id = self.get_meta("journal_id")
+        if not journal_id:
+            raise sqlite3.DatabaseError("malformed: journal_id is missing")
+        return journal_id
 
     def _settle_interrupted(self, now: float) -> None:
         cut_off = [state for state, event in TRANSITIONS if event is ItemEvent.INTERRUPTED]
@@ -293,7 +300,7 @@ class Store:
         new = (after.index, after.request_json, after.file, after.seq)
         self._db.execute("UPDATE item SET idx = ?, request = ?, file = ? WHERE seq = ?", new)
         self._recent.pop(after.key, None)
-        if progress_values(after) != progress_values(before):
+        if (after.state, after.attempt) != (before.state, before.attempt):
             self._write(before, after)
 
     def claim_names(self, owners: Mapping[int, int]) -> None:

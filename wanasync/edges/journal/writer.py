@@ -54,7 +54,8 @@ class Journal:
             await asyncio.shield(opening)
         except BaseException:
             # Behind the opening, in the same thread: a lock taken meanwhile is given back.
-            journal._close_now()
+            journal._executor.submit(journal._store.close)
+            journal._executor.shutdown(wait=False)
             opening.add_done_callback(_forget)
             raise
         return journal
