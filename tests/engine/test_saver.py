@@ -72,7 +72,7 @@ class Bench:
         return [request.path.strip("/").removesuffix(".mp4") for request in self.host.requests]
 
     async def settled(self, condition: Callable[[], bool]) -> None:
-        while not condition():
+        while not condition():  # noqa: ASYNC110 — neither side tells that it got on
             await asyncio.sleep(0.001)
 
 
@@ -312,12 +312,12 @@ async def test_the_queue_is_told(tmp_path: Path) -> None:
 @virtual_time
 async def test_a_download_between_two_attempts_holds_no_place(tmp_path: Path) -> None:
     async with bench(tmp_path, max_downloads=1) as b:
-        b.host.statuses, b.host.headers = [429], {"Retry-After": "600"}
+        b.host.statuses, b.host.headers = [429], {"Retry-After": "40"}
         start = now()
         first = b.start("held", lives=3600)
         await b.settled(lambda: b.saver.statistics().active == 0 and len(b.host.requests) == 1)
         await b.save("other")
-        assert now() - start < 600
+        assert now() - start < 40
         await first
         assert b.asked_for() == ["held", "other", "held"]
 

@@ -66,6 +66,9 @@ Ts = TypeVarTuple("Ts")
 _BLOCK = 2**19
 """Bytes gathered before they go to a thread; two blocks and the network's buffer are what a download holds."""
 
+_PIECE = 2**14
+"""Bytes that are worth a system call."""
+
 _LONGEST_NAME = 255
 """Bytes of a file name on the usual file systems."""
 
@@ -332,19 +335,22 @@ class _Part(io.FileIO):
         self.record = evolve(self.record, total=total)
 
     def writelines(self, lines: Iterable[ReadableBuffer]) -> None:
-        """Append a block and hash it. Where the disk refuses, the file ends where it ended before."""
-        data = memoryview(b"".join(lines))
-        try:
-            written = 0
-            while written < len(data):
-                written += self.write(data[written:])
-        except OSError:
-            with contextlib.suppress(OSError):
-                self.truncate(self.kept)
-                self.seek(self.kept)
-            raise
-        self._hash.update(data)
-        self.kept += len(data)
+        """Append a block and hash it. Where the disk refuses, the file ends with the last piece that went in whole."""
+        for piece in _coarse([bytes(line) for line in lines]):
+            try:
+                self._write_all(piece)
+            except OSError:
+                with contextlib.suppress(OSError):
+                    self.truncate(self.kept)
+                    self.seek(self.kept)
+                raise
+            self._hash.update(piece)
+            self.kept += len(piece)
+
+    def _write_all(self, piece: bytes) -> None:
+        rest = memoryview(piece)
+        while rest:
+            rest = rest[self.write(rest) :]
 
     def publish(self, target: Path, existing: Existing) -> _Whole:
         """Check the file and put it under its name, durably."""
@@ -383,6 +389,12 @@ class _Part(io.FileIO):
                 self.path.unlink(missing_ok=True)
                 _record_path(self.path).unlink(missing_ok=True)
         super().close()
+
+
+def _coarse(pieces: list[bytes]) -> list[bytes]:
+    """The same bytes in pieces worth a system call each. Large ones are left, to spare memory a copy of the block."""
+    large = sum(map(len, pieces)) >= _PIECE * len(pieces)
+    return pieces if large else [b"".join(pieces)]
 
 
 def _open_part(path: str, flags: int) -> int:

@@ -45,7 +45,7 @@ _KEEP_ALIVE = 4.0
 """Seconds a connection may idle before it is not used again. Node and gunicorn, among others, close after 5 s: a POST
 that meets the closing connection is lost in a way that can't be told from one that was processed."""
 
-_STREAM_BUFFER = 2**17
+_STREAM_BUFFER = 2**16
 """Bytes of a video held between the network and the disk writer before the network is stopped (aiohttp doubles it)."""
 
 _LARGE_BODY = 2**20
@@ -214,7 +214,10 @@ class Transport:
 
     def _open_session(self, resolver: AbstractResolver | None = None) -> aiohttp.ClientSession:
         # No limit on connections: each lane (gate, poller, saver) limits itself, and waits where it can say why.
-        connector = _Connector(resolver=resolver, limit=0, keepalive_timeout=_KEEP_ALIVE)
+        # Idle for less than the read timeout: aiohttp (3.14) leaves its timer running on a connection whose last reply
+        # ended while reading was paused, and a request that met it expired would seem to have lost its reply.
+        keep_alive = min(_KEEP_ALIVE, self._config.read_timeout / 2)
+        connector = _Connector(resolver=resolver, limit=0, keepalive_timeout=keep_alive)
         session = aiohttp.ClientSession(
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
