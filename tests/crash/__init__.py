@@ -1,0 +1,1 @@
+"""What a killed process leaves behind, and what the next one makes of it."""
