@@ -7,6 +7,7 @@ from wanasync import (
     BatchProgress,
     BudgetExceededError,
     ConfigError,
+    DownloadError,
     InsufficientCreditError,
     JournalError,
     ListError,
@@ -33,6 +34,8 @@ def of_error(error: WanError) -> int:
         return STOPPED
     if isinstance(error, ConfigError | JournalError | ListError | RequestValidationError):
         return USAGE
+    if isinstance(error, DownloadError) and error.task_id is None:
+        return USAGE  # the file could not be written, which is known before a task is paid for
     return FAILED
 
 

@@ -91,6 +91,8 @@ def outcome_line(outcome: Outcome) -> Text:
     state = f"{_words(outcome.state):<11} "
     if outcome.video:
         rest = f"{outcome.video.path}  {words.size(outcome.video.bytes)}"
+    elif outcome.state is OutcomeState.NOT_STARTED:
+        rest = outcome.id  # thousands may end alike; the reason is told once, at the end
     else:
         rest = f"{outcome.id}  {_reason(outcome)}"
     return Text.assemble((state, STYLES[outcome.state]), rest)
@@ -151,9 +153,10 @@ class Results:
         )
 
     def _others(self, screen: Screen) -> Iterator[Text]:
-        mark = "! " if screen.ascii else "✗ "
+        later = (OutcomeState.PENDING, OutcomeState.NOT_STARTED)
         for state, meaning in MEANINGS.items():
             if self.counts[state]:
+                mark = ("· " if state in later else "✗ ") if not screen.ascii else "- "
                 named = f"{mark}{words.number(self.counts[state])} {_words(state)}"
                 yield Text.assemble((named, f"bold {STYLES[state]}"), (f"  {meaning}", "dim"))
 

@@ -212,8 +212,8 @@ async def showing(
     pace = Pace()
 
     def view() -> View:
-        progress = batch.progress()
-        return View(progress, statistics().gate, pace.per_minute(clock(), progress.saved - progress.resumed), budget)
+        now = statistics()
+        return View(batch.progress(), now.gate, pace.per_minute(clock(), now.downloads.saved), budget)
 
     if screen.quiet:
         yield

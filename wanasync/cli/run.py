@@ -27,7 +27,7 @@ from wanasync.cli import exits, words
 from wanasync.cli.connection import Connection, connected
 from wanasync.cli.interrupts import Interrupts, run_interruptible
 from wanasync.cli.outcomes import Results, outcome_line, outcome_object, request_object
-from wanasync.cli.progress import showing
+from wanasync.cli.progress import View, showing
 from wanasync.cli.screen import Screen
 
 if TYPE_CHECKING:
@@ -111,6 +111,13 @@ def _kind(request: VideoRequest) -> str:
     return f"{request.model}, {', '.join(said)}"
 
 
+def _left_behind(progress: BatchProgress | None) -> str:
+    """What an interrupted run leaves to the next."""
+    view = View(progress or BatchProgress())
+    paid = view.making + progress.saving if progress else 0
+    return f"  {words.number(paid)} go on at the provider, {words.number(view.waiting)} are not submitted"
+
+
 class _Run:
     """One run over a checked list."""
 
@@ -185,6 +192,7 @@ class _Run:
             screen.complain(f"{failure}. To go on: {job.command}")
             return exits.FAILED
         if self._interrupts.asked or progress is None:
+            screen.say(_left_behind(progress), "dim")
             screen.complain(f"interrupted; nothing is lost. To go on: {job.command}")
             return exits.INTERRUPTED
         if progress.stopped is not None:
@@ -202,6 +210,7 @@ class _Run:
                 said = f"stopped before the budget of {words.credits(job.budget or 0)} credits could be passed"
                 if self._stop_error:
                     said += f": {self._stop_error}"
+                return f"{said}. To go on, raise --budget"
             case "no credit":
                 said = f"stopped, the account has no credit left: {self._stop_error}"
             case "key refused":

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
-from wanasync import Credits, Event, TaskSnapshot, TaskStatus, VideoRequest, WanError
+from wanasync import ConfigError, Credits, Event, TaskSnapshot, TaskStatus, VideoRequest, WanError
 from wanasync.cli import exits, words
 from wanasync.cli.connection import Connection, connected
 from wanasync.cli.outcomes import error_object, request_object, video_object
@@ -64,13 +64,22 @@ async def generate(
     try:
         async with connected(connection, screen, watcher) as wan:
             with watcher:
-                video = await wan.generate(request, to=to, timeout=patience)
+                video = await wan.generate(request, to=to if to.suffix else _directory(to), timeout=patience)
     except asyncio.CancelledError:
         if watcher.task_id and not connection.emulator:
             screen.complain(f"interrupted; the task goes on. To save it: wanasync fetch {watcher.task_id}")
         raise
     _show_video(video, screen, request)
     return exits.DONE
+
+
+def _directory(path: Path) -> Path:
+    """Made where it is missing, so that it is taken for a directory. Raises `ConfigError`."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{path}: can't be made: {error.strerror or error}", "to") from error
+    return path
 
 
 def _show_video(video: SavedVideo, screen: Screen, request: VideoRequest | None = None) -> None:
@@ -169,14 +178,19 @@ def _status_row(task_id: str, look: TaskSnapshot | WanError) -> tuple[Text, ...]
 
 async def fetch(task_ids: Sequence[str], to: Path, connection: Connection, screen: Screen) -> int:
     """Save the videos of tasks that were submitted elsewhere, waiting for those that are not finished."""
+    directory = _directory(to)
     async with connected(connection, screen) as wan:
-        saved = await _each(task_ids, lambda task_id: _fetch_one(wan, task_id, to, screen))
+        saved = await _each(task_ids, lambda task_id: _fetch_one(wan, task_id, directory, screen))
     return exits.DONE if all(saved) else exits.FAILED
 
 
 async def _fetch_one(wan: WanSession, task_id: str, to: Path, screen: Screen) -> bool:
     try:
-        video = await wan.attach(task_id).save(to)
+        task = wan.attach(task_id)
+        await (
+            task.refresh()
+        )  # an id that nobody knows is told at once, where following it would look for it for minutes
+        video = await task.save(to)
     except WanError as error:
         if exits.of_error(error) == exits.KEY_REFUSED:
             raise
