@@ -55,9 +55,10 @@ from wanasync.models import (
     as_request,
 )
 from wanasync.rules.budget import Budget, Verdict
-from wanasync.rules.lifecycle import ItemEvent, ItemState
+from wanasync.rules.lifecycle import PAID_STATES, ItemEvent, ItemState
 from wanasync.rules.outcomes import Next, next_step, outcome
 from wanasync.rules.pacing import PaceRecord
+from wanasync.rules.provenance import objection
 from wanasync.rules.records import ItemRecord, PlannedItem
 from wanasync.rules.replies import Accepted, Refused, Throttled, Unknown
 
@@ -77,7 +78,7 @@ UNREAD_OUTCOMES = 1000
 """A user who reads outcomes slowly slows the reading of the list, never the saving of videos."""
 
 OUTAGE_BASE, OUTAGE_CAP = 1.0, 60.0
-PACE, PRICES = "pace", "prices"
+PACE, PRICES, PROVIDER = "pace", "prices", "provider"
 
 STOPS_THE_LANE = (AuthenticationError, PermissionDeniedError, InsufficientCreditError)
 """Refusals that speak of the key or the account, not of the item: the next submission would fare the same."""
@@ -241,6 +242,7 @@ class Batch:
 
     async def _take_over(self) -> None:
         """Paid tasks come first, wherever their items stand in the list: their links may be dying."""
+        await self._check_provider()
         await self._recall()
         totals = await self._journal.totals()
         self._budget.spent = totals.committed
@@ -252,6 +254,16 @@ class Batch:
             self._recovered.add(record.key)
             self._gate.track(paid_task(record))
             self._take(record)
+
+    async def _check_provider(self) -> None:
+        """Raises `JournalError` where the directory's tasks are another provider's."""
+        counts = await self._journal.counts()
+        under_way = sum(counts[state] for state in PAID_STATES - {ItemState.SAVED})
+        here = self._config.base_url
+        reason = objection(await self._journal.get_meta(PROVIDER) or "", here, under_way)
+        if reason:
+            raise JournalError(reason, str(self.directory))
+        await self._keep(PROVIDER, here)
 
     async def _read_list(self) -> None:
         index = 0
