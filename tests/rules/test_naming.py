@@ -213,5 +213,11 @@ def test_names_that_a_file_system_may_take_for_one_are_one(one: str, other: str)
 
 
 def test_other_names_are_others() -> None:
-    names = ["cat.mp4", "cat-2.mp4", "a/cat.mp4", "猫.mp4", "ca\u0301t.mp4"]
+    names = ["cat.mp4", "cat-2.mp4", "a/cat.mp4", "猫.mp4", "ca\u0301t.mp4", "7.mp4", "07.mp4", "7-2.mp4", "9" * 10]
     assert len({name_key(name) for name in names}) == len(names)
+
+
+def test_names_of_a_list_are_ordered_by_their_numbers() -> None:
+    keys = [name_key(made_name(f"A cat {index * 7919 % 1000}", index)) for index in range(0, 10**6, 9973)]
+    assert keys == sorted(keys)
+    assert keys[-1] < name_key("cat.mp4") < 2**63
