@@ -59,7 +59,8 @@ class Switch:
     A step is a moment, what happens, and which time: `"after accepted 2"`. The moments around each durable write are
     *before* (nothing of it is in the database), *within* (written, not committed) and *after* (committed, and nobody
     told yet); what is written are the journal's events, `plan` and `meta`, `opened` (what opening settles). Around
-    each submission they are before and after `send`, around each video's rename before and after `publish`.
+    each submission they are before and after `send`; around each video's renaming before, within (renamed, not tidied
+    up) and after `publish`.
     """
 
     def __init__(self, step: str | None) -> None:
@@ -134,7 +135,7 @@ def _around_submissions(switch: Switch) -> None:
 
 
 def _around_renames(switch: Switch) -> None:
-    publish = download._Part.publish
+    publish, place = download._Part.publish, download._place
 
     def watched(self: Any, *args: Any) -> Any:
         switch.passed("before", "publish")
@@ -142,7 +143,12 @@ def _around_renames(switch: Switch) -> None:
         switch.passed("after", "publish")
         return result
 
+    def renamed(*args: Any) -> None:
+        place(*args)
+        switch.passed("within", "publish")
+
     download._Part.publish = watched  # type: ignore[method-assign, assignment]
+    download._place = renamed  # type: ignore[assignment]
 
 
 class _FastSelector(selectors.DefaultSelector):

@@ -33,7 +33,7 @@ TROUBLE = Trouble(
 
 @define
 class Result:
-    """What came of it. `unknown` counts the items that the held runs told as unknown, before they were replayed."""
+    """What came of it. `unknown` counts the items that held runs told as unknown, before any were replayed."""
 
     batches: int = 0
     kills: int = 0
@@ -69,9 +69,11 @@ async def _batch(nursery: Nursery, place: Path, rng: Random, result: Result, kil
         "limiter": FixedWindow(2, per=10),
     }
     options |= {"clip_bytes": 200_000, "bandwidth": 50_000.0, "trouble": TROUBLE, "seed": rng.randrange(2**32)}
-    async with World(nursery, place, prompts, **options) as world:
+    # Every other host ignores idempotency keys: there, whatever is sent once more is paid once more.
+    replays = result.batches % 2 == 0
+    async with World(nursery, place, prompts, idempotency=replays, **options) as world:
         for _ in range(kills):
-            config = {"on_unknown": rng.choice(["hold", "hold", "replay"])}
+            config = {"on_unknown": rng.choice(["hold", "replay"]) if replays else "hold"}
             if await world.run(after=rng.uniform(0.0, 0.4), config=config) != KILLED:
                 break
             result.kills += 1
@@ -79,9 +81,10 @@ async def _batch(nursery: Nursery, place: Path, rng: Random, result: Result, kil
         await world.run()
         await world.check()
         result.unknown += world.states().count("unknown")
-        await world.run(config={"on_unknown": "replay"})
-        await world.check()
-        assert set(world.states()) <= {"saved", "failed"}, world.told
+        if replays:
+            await world.run(config={"on_unknown": "replay"})
+            await world.check()
+        assert set(world.states()) <= {"saved", "failed"} | (set() if replays else {"unknown"}), world.told
         result.told.update(world.states())
         result.batches += 1
         result.items += ITEMS
