@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import json
 import os
+import pickle
 import random
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -435,7 +436,7 @@ async def test_a_directory_under_the_name_is_left_alone(
     assert host.requests == []
 
 
-@pytest.mark.parametrize("name", ["\0.mp4", f"{'x' * 300}.mp4"])
+@pytest.mark.parametrize("name", ["\0.mp4", f"{'x' * 300}.mp4", "\ud800.mp4"])
 async def test_an_impossible_name_is_found_before_anything_is_fetched(
     name: str, host: VideoHost, transport: Transport, target: Path
 ) -> None:
@@ -476,6 +477,13 @@ async def test_two_downloads_to_one_name_do_not_mix(host: VideoHost, transport: 
     host.pause.set()
     await first
     assert target.read_bytes() == FILM
+
+
+def test_the_errors_cross_process_borders() -> None:
+    error = TransferError("cut off", "task-1", "https://a.com/v.mp4", "v.mp4", 5, 2.0)
+    again = pickle.loads(pickle.dumps(error))  # noqa: S301 — our own
+    assert (str(again), again.gained, again.retry_after, again.link) == ("cut off", 5, 2.0, error.link)
+    assert isinstance(pickle.loads(pickle.dumps(DeadLinkError("dead"))), DeadLinkError)  # noqa: S301
 
 
 # --- the disk -------------------------------------------------------------------------------------------------------

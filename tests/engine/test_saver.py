@@ -286,6 +286,17 @@ async def test_what_dies_first_is_fetched_first(tmp_path: Path) -> None:
 
 
 @virtual_time
+async def test_a_link_that_says_to_die_earlier_is_fetched_earlier(tmp_path: Path) -> None:
+    async with bench(tmp_path, max_downloads=1) as b:
+        signed = f"{b.host.url}/signed.mp4?Expires={int(now()) + 60}"
+        async with asyncio.TaskGroup() as group:
+            group.create_task(b.save("busy"))
+            group.create_task(b.save("plain", lives=3600))
+            group.create_task(b.save("signed", lives=DAY, link=signed))
+        assert b.asked_for() == ["busy", "signed", "plain"]
+
+
+@virtual_time
 async def test_no_more_than_allowed_run_at_once(tmp_path: Path) -> None:
     async with bench(tmp_path, max_downloads=3) as b:
         b.host.pause = asyncio.Event()

@@ -434,7 +434,7 @@ def _look(target: Path, existing: Existing) -> _Whole | None:
 
     Makes the target's parents first, so that a name that can't be had is found before anything is fetched for it.
     """
-    if "\0" in str(target) or not target.name:
+    if not _is_nameable(target):
         raise DownloadError(f"{str(target)!r} is not a file name")
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -448,6 +448,13 @@ def _look(target: Path, existing: Existing) -> _Whole | None:
     if existing is Existing.ADOPT and stat.S_ISREG(mode):
         return _adopt(target)
     raise _exists(target)
+
+
+def _is_nameable(target: Path) -> bool:
+    try:
+        return bool(target.name) and b"\0" not in os.fsencode(target)
+    except UnicodeEncodeError:
+        return False
 
 
 def _exists(target: Path) -> DownloadError:
@@ -466,7 +473,11 @@ def _adopt(target: Path) -> _Whole | None:
         if video_problem(read_at, size, length_known=False) is not None:
             return None
         file.seek(0)
-        return _Whole(size, hashlib.file_digest(file, "sha256").hexdigest())
+        whole = _Whole(size, hashlib.file_digest(file, "sha256").hexdigest())
+    # What the run that was killed after its rename had no time for.
+    _record_path(_part_path(target)).unlink(missing_ok=True)
+    _sync_directory(target.parent)
+    return whole
 
 
 def _place(part: Path, target: Path, existing: Existing) -> None:

@@ -1,7 +1,8 @@
 """The download queue of one session: the video whose link dies first is fetched first.
 
-There is no worker and no task per waiting video: `save` runs in its caller's task, and waiting is one future in a heap.
-A download that is between two attempts holds no place, so a host that is down does not keep the others waiting.
+There is no worker: `save` runs in its caller's task. Thousands may wait for their first turn at once (after an outage
+all finished videos come together), so that wait is one future, entered before anything else is set up. A download
+between two attempts holds no place, so a host that is down does not keep the others waiting.
 """
 
 from __future__ import annotations
@@ -10,8 +11,7 @@ import asyncio
 import heapq
 import itertools
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from attrs import define
@@ -30,6 +30,7 @@ from wanasync.errors import (
     ServerError,
 )
 from wanasync.models import DownloadStatistics, SavedVideo, TaskSnapshot
+from wanasync.rules.links import death_of
 
 __all__ = ["MAX_RENEWALS", "Saver"]
 
@@ -46,18 +47,13 @@ _MEANS_PROGRESS = 2**16
 followed for ever."""
 
 
-@define(order=True)
-class _Place:
-    """One in the queue, by when its link dies, then by arrival."""
-
-    deadline: float
-    number: int
-    turn: asyncio.Future[None]
-
-
 @define(eq=False)
 class _Job:
-    """One video on its way to the disk. `link` is the newest one; `renewals` counts those asked for in a row."""
+    """One video on its way to the disk.
+
+    `link` is the newest one; `renewals` counts those asked for in a row. It either waits for its `turn`, or holds a
+    place (`placed`), or is between two attempts; `leash` is set once it had its first turn.
+    """
 
     snapshot: TaskSnapshot
     target: Path
@@ -65,6 +61,14 @@ class _Job:
     existing: Existing
     link: str | None
     renewals: int = 0
+    placed: bool = False
+    turn: asyncio.Future[bool] | None = None
+    leash: asyncio.Timeout | None = None
+
+    @property
+    def due(self) -> float:
+        """When its link dies, by what is known: the caller's deadline, or earlier if the link says so."""
+        return min(self.deadline, death_of(self.link or "") or self.deadline)
 
 
 class Saver:
@@ -85,9 +89,9 @@ class Saver:
         self._renew = renew
         self._config = config
         self._clock = clock
-        self._queue: list[_Place] = []
+        self._queue: list[tuple[float, int, asyncio.Future[bool]]] = []
         self._numbers = itertools.count()
-        self._leashes: set[asyncio.Timeout] = set()
+        self._jobs: set[_Job] = set()
         self._idle = asyncio.Event()
         self._idle.set()
         self._closed = False
@@ -108,19 +112,25 @@ class Saver:
     ) -> SavedVideo:
         """Fetch the video of a completed task to `target`.
 
-        `deadline` is when the link dies (unix seconds): it orders the queue, and past it the video is still tried.
+        `deadline` is when the link dies (unix seconds): it orders the queue, unless the link itself names an earlier
+        time, and past it the video is still tried.
         Raises `LinkExpiredError` where the link is dead and asking anew gave no living one, and `DownloadError` for
         the rest: at once where the disk is at fault, after `config.download_attempts` in a row without progress where
         the network is; an `APIError` where the provider refuses to be asked for a fresh link. What was received stays
         beside the target for the next call, also on cancellation.
         """
         job = _Job(snapshot, target, deadline, existing, snapshot.links[0] if snapshot.links else None)
+        if self._closed:
+            raise self._stopped(job)
+        self._enter(job)
         try:
-            async with self._leashed(job):
-                video = await self._persist(job)
+            await self._take_place(job)
+            video = await self._leashed(job)
         except Exception:
             self._failed += 1
             raise
+        finally:
+            self._leave(job)
         self._saved += 1
         self._bytes += video.bytes
         self._resumed_bytes += video.resumed_from
@@ -128,7 +138,7 @@ class Saver:
 
     def statistics(self) -> DownloadStatistics:
         return DownloadStatistics(
-            waiting=len(self._leashes) - self._active,
+            waiting=len(self._jobs) - self._active,
             active=self._active,
             saved=self._saved,
             failed=self._failed,
@@ -141,29 +151,36 @@ class Saver:
         """End every `save` with a `DownloadError`; their parts stay."""
         if not self._closed:
             self._closed = True
-            now = asyncio.get_running_loop().time()
-            for leash in self._leashes:
-                leash.reschedule(now)
+            for job in self._jobs:
+                self._stop(job)
         await self._idle.wait()
 
-    @asynccontextmanager
-    async def _leashed(self, job: _Job) -> AsyncIterator[None]:
+    def _enter(self, job: _Job) -> None:
+        self._jobs.add(job)
+        self._idle.clear()
+
+    def _leave(self, job: _Job) -> None:
+        self._leave_place(job)
+        self._jobs.discard(job)
+        if not self._jobs:
+            self._idle.set()
+
+    def _stop(self, job: _Job) -> None:
+        if job.leash is not None:
+            job.leash.reschedule(asyncio.get_running_loop().time())
+        elif job.turn is not None and not job.turn.done():
+            job.turn.set_result(False)
+
+    async def _leashed(self, job: _Job) -> SavedVideo:
         """What ends a job when the queue is closed: a timeout that has none until then."""
         if self._closed:
             raise self._stopped(job)
-        leash = asyncio.timeout(None)
+        job.leash = asyncio.timeout(None)
         try:
-            async with leash:
-                self._leashes.add(leash)
-                self._idle.clear()
-                try:
-                    yield
-                finally:
-                    self._leashes.discard(leash)
-                    if not self._leashes:
-                        self._idle.set()
+            async with job.leash:
+                return await self._persist(job)
         except TimeoutError as error:
-            if not leash.expired():
+            if not job.leash.expired():
                 raise
             raise self._stopped(job) from error
 
@@ -211,7 +228,9 @@ class Saver:
                 logger.debug("task %s: %s; going on after %d bytes more", job.snapshot.id, error, error.gained)
 
     async def _fetch(self, job: _Job, link: str) -> SavedVideo:
-        async with self._place(job.deadline):
+        if not job.placed:
+            await self._take_place(job)
+        try:
             return await fetch(
                 self._transport,
                 link,
@@ -221,6 +240,8 @@ class Saver:
                 existing=job.existing,
                 clock=self._clock,
             )
+        finally:
+            self._leave_place(job)
 
     async def _renewed(self, job: _Job, death: DeadLinkError | None) -> str:
         """A fresh link from the provider. Raises `LinkExpiredError` where there is none to be had."""
@@ -245,36 +266,40 @@ class Saver:
 
     # --- the queue --------------------------------------------------------------------------------------------------
 
-    @asynccontextmanager
-    async def _place(self, deadline: float) -> AsyncIterator[None]:
-        """One of the places for active downloads, given in order of deadlines."""
+    async def _take_place(self, job: _Job) -> None:
+        """Wait for one of the places for active downloads, given in order of deadlines."""
         if self._active < self._config.max_downloads:
             self._active += 1
-        else:
-            await self._turn(deadline)
-        try:
-            yield
-        finally:
-            self._pass_on()
+        elif not await self._turn(job):
+            raise self._stopped(job)
+        job.placed = True
 
-    async def _turn(self, deadline: float) -> None:
-        """Wait for a place; it comes with its count in `_active`."""
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._queue, _Place(deadline, next(self._numbers), turn))
+    async def _turn(self, job: _Job) -> bool:
+        """Wait to be given a place, which comes with its count in `_active`; False where the queue is closed."""
+        turn: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        job.turn = turn
+        heapq.heappush(self._queue, (job.due, next(self._numbers), turn))
         try:
-            await turn
+            return await turn
         except asyncio.CancelledError:
             # Cancelled in the moment between being given the place and taking it.
-            if turn.done() and not turn.cancelled():
+            if turn.done() and not turn.cancelled() and turn.result():
                 self._pass_on()
             raise
+        finally:
+            job.turn = None
+
+    def _leave_place(self, job: _Job) -> None:
+        if job.placed:
+            job.placed = False
+            self._pass_on()
 
     def _pass_on(self) -> None:
         """Give a place to the next in the queue. Those who went away meanwhile are still in the heap; they drop out."""
         while self._queue:
-            turn = heapq.heappop(self._queue).turn
+            _, _, turn = heapq.heappop(self._queue)
             if not turn.done():
-                turn.set_result(None)
+                turn.set_result(True)
                 return
         self._active -= 1
 
