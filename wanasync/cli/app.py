@@ -37,7 +37,7 @@ app = typer.Typer(
 def run_app(arguments: Sequence[str]) -> int:
     """Run the app and return its exit code."""
     try:
-        app(args=list(arguments), prog_name="wanasync")
+        app(args=list(arguments), prog_name="wanasync", obj=tuple(arguments))
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else exits.DONE
     return exits.DONE
@@ -92,6 +92,7 @@ def _main(
 @app.command("run")
 @guarded
 def run_command(
+    ctx: typer.Context,
     source: Annotated[str, typer.Argument(metavar="LIST", help="A .txt, .csv, .jsonl or .json list; - reads stdin.")],
     to: opt.ToDirectory = Path("videos"),
     form: opt.ListFormat = None,
@@ -127,7 +128,7 @@ def run_command(
         source,
         to,
         Connection(api_key, base_url, emulator, on_unknown, max_rpm, max_concurrent),
-        command=_command_line(),
+        command=_command_line(ctx.obj),
         format=form,
         defaults=checked_defaults(_request_fields(quality, aspect_ratio, duration, model, no_prompt_extend)),
         budget=budget,
@@ -228,10 +229,14 @@ def status(
     """Tell where a batch stands, from its journal alone, or how tasks do."""
     from wanasync.cli.connection import Connection
     from wanasync.cli.interrupts import run_interruptible
-    from wanasync.cli.tasks import statuses
+    from wanasync.cli.status import status
 
-    connection = Connection(api_key, base_url)
-    return run_interruptible(lambda _: statuses(targets, connection, _screen(json)))
+    directories = [Path(target) for target in targets if Path(target).is_dir()]
+    task_ids = [target for target in targets if Path(target) not in directories]
+    for target in task_ids:
+        if Path(target).name != target:
+            raise typer.BadParameter(f"there is no directory {target}")
+    return run_interruptible(lambda _: status(directories, task_ids, Connection(api_key, base_url), _screen(json)))
 
 
 @app.command("credits")
@@ -364,9 +369,9 @@ def _task_ids(arguments: list[str], file: Path | None) -> list[str]:
     return list(dict.fromkeys(ids))
 
 
-def _command_line() -> str:
+def _command_line(arguments: Sequence[str]) -> str:
     """What was typed, to be typed again; without the key, which is not for the screen."""
-    words = iter(sys.argv[1:])
+    words = iter(arguments)
     kept = ["wanasync"]
     for word in words:
         if word == "--api-key":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,15 @@ from wanasync import BatchProgress, Outcome, OutcomeState, SavedVideo, VideoRequ
 from wanasync.cli import words
 from wanasync.cli.screen import Screen
 
-__all__ = ["Results", "error_object", "outcome_line", "outcome_object", "request_object", "video_object"]
+__all__ = [
+    "Results",
+    "error_object",
+    "outcome_line",
+    "outcome_object",
+    "problem_table",
+    "request_object",
+    "video_object",
+]
 
 SHOWN = 20
 """Problems that are listed one by one."""
@@ -129,7 +137,7 @@ class Results:
         for line in self._others(screen):
             screen.say(line)
         if self.problems:
-            screen.show(self._table())
+            screen.show(problem_table(self.problems))
             unlisted = sum(self.counts.values()) - self.counts[OutcomeState.SAVED] - len(self.problems)
             unlisted -= self.counts[OutcomeState.NOT_STARTED]
             if unlisted > 0:
@@ -160,14 +168,14 @@ class Results:
                 named = f"{mark}{words.number(self.counts[state])} {_words(state)}"
                 yield Text.assemble((named, f"bold {STYLES[state]}"), (f"  {meaning}", "dim"))
 
-    def _table(self) -> Table:
-        table = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
-        table.add_column(style="", no_wrap=True)
-        table.add_column(no_wrap=True, overflow="ellipsis", max_width=36)
-        table.add_column(overflow="fold")
-        for outcome in self.problems:
-            prompt = words.clipped(outcome.request.prompt, 36) if outcome.request else outcome.id
-            table.add_row(
-                Text(f"  {_words(outcome.state)}", STYLES[outcome.state]), Text(prompt), Text(_reason(outcome))
-            )
-        return table
+
+def problem_table(problems: Iterable[Outcome]) -> Table:
+    """Items without a video, and why."""
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True, overflow="ellipsis", max_width=36)
+    table.add_column(overflow="fold")
+    for outcome in problems:
+        prompt = words.clipped(outcome.request.prompt, 36) if outcome.request else outcome.id
+        table.add_row(Text(f"  {_words(outcome.state)}", STYLES[outcome.state]), Text(prompt), _reason(outcome))
+    return table

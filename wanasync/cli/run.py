@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -15,6 +16,7 @@ from rich.text import Text
 from wanasync import (
     BatchItem,
     BatchProgress,
+    BatchStatus,
     ConfigError,
     ListError,
     OutcomeState,
@@ -101,9 +103,20 @@ def _show_plan(job: RunJob, requests: Iterable[BatchItem], total: int, screen: S
     for kind, value in kinds.most_common():
         screen.say(Text.assemble((f"  {words.number(value):>7}", "bold"), f"  {kind}"))
     for item in samples:
-        screen.say(f"  e.g. {words.clipped(str(request_object(item.request)), 160)}", "dim")
+        screen.say(f"  e.g. {words.clipped(json.dumps(request_object(item.request), ensure_ascii=False), 160)}", "dim")
+    if (job.directory / ".wanasync").is_dir():
+        earlier = asyncio.run(_earlier(job.directory))
+        known = f"{words.count(earlier.items, 'item')}, {words.number(earlier.saved)} saved"
+        screen.say(f"{job.directory} holds a batch of {known}: what of this list is in it is not paid for again.")
     screen.say("Nothing was sent.")
     return exits.DONE
+
+
+async def _earlier(directory: Path) -> BatchStatus:
+    from wanasync import BatchHistory
+
+    async with BatchHistory(directory) as history:
+        return await history.status()
 
 
 def _kind(request: VideoRequest) -> str:

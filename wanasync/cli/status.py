@@ -1,0 +1,78 @@
+"""`wanasync status`: where a batch stands, from its journal alone, or how tasks do."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+from rich.text import Text
+
+from wanasync import BatchStatus, Outcome, OutcomeState
+from wanasync.cli import exits, words
+from wanasync.cli.connection import Connection
+from wanasync.cli.outcomes import SHOWN, outcome_object, problem_table
+from wanasync.cli.screen import Screen
+from wanasync.cli.tasks import statuses
+
+__all__ = ["status"]
+
+PROBLEMS = (OutcomeState.FAILED, OutcomeState.REJECTED, OutcomeState.UNKNOWN, OutcomeState.EXPIRED)
+
+_COUNTS = (
+    ("saved", "saved", "green"),
+    ("following", "in the making", "blue"),
+    ("submitting", "being submitted", "blue"),
+    ("saving", "made, not saved yet", "cyan"),
+    ("planned", "waiting", ""),
+    ("failed", "failed", "red"),
+    ("rejected", "rejected", "red"),
+    ("unknown", "unknown: sent, but the reply was lost", "yellow"),
+    ("expired", "expired: made, but the links died", "red"),
+)
+
+
+async def status(directories: Sequence[Path], task_ids: Sequence[str], connection: Connection, screen: Screen) -> int:
+    """Tell of each directory and each task. 1 where something is wrong with one of them."""
+    codes = [await _batch_status(directory, screen) for directory in directories]
+    if task_ids:
+        codes.append(await statuses(task_ids, connection, screen))
+    return max(codes)
+
+
+async def _batch_status(directory: Path, screen: Screen) -> int:
+    """Tell where the batch of a directory stands. 1 where an item has no video and will get none by itself."""
+    from wanasync import BatchHistory
+
+    async with BatchHistory(directory) as history:
+        stands = await history.status()
+        if screen.json:
+            async for outcome in history.outcomes():
+                screen.record(outcome_object(outcome))
+        else:
+            screen.print_result(_summary(stands))
+            problems = await _first(history.outcomes(PROBLEMS), SHOWN)
+            if problems:
+                screen.print_result(problem_table(problems))
+    return exits.FAILED if any((stands.failed, stands.rejected, stands.unknown, stands.expired)) else exits.DONE
+
+
+async def _first(outcomes: AsyncIterator[Outcome], limit: int) -> list[Outcome]:
+    found: list[Outcome] = []
+    async for outcome in outcomes:
+        found.append(outcome)
+        if len(found) == limit:
+            break
+    return found
+
+
+def _summary(status: BatchStatus) -> Text:
+    text = Text.assemble((str(status.directory), "bold"), f"  {words.count(status.items, 'item')}")
+    text.append(f", {status.running} is working on it" if status.running else "", "dim")
+    for name, word, style in _COUNTS:
+        value = getattr(status, name)
+        if value:
+            text.append(f"\n{words.number(value):>9}  ").append(word, style)
+    if status.credits_reserved:
+        reserved, used = words.credits(status.credits_reserved), words.credits(status.credits_used)
+        text.append(f"\n           {reserved} credits reserved, {used} used", "dim")
+    return text
