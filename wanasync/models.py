@@ -356,7 +356,7 @@ class Credits:
 class GateStatistics:
     """The submission gate. Counts are of this process, for this base URL and key.
 
-    `state` is open, paused or probing; `paused_until` is the loop's clock; `why` is one sentence for a user;
+    `state` is open, paused or probing; `paused_for` is the seconds left of a pause; `why` is one sentence for a user;
     `kind`, `requests`, `per`, `concurrent` and `rate` (per second) are what has been found out of the limit.
     """
 

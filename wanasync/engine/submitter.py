@@ -119,8 +119,8 @@ class Submitter:
             case Accepted(snapshot=snapshot):
                 self._gate.accepted(ticket, snapshot.id)
                 self.credits_reserved += snapshot.credits_reserved or 0.0
-            case Throttled(retry_after=retry_after):
-                self._gate.throttled(ticket, retry_after)
+            case Throttled(retry_after=retry_after, firm=firm):
+                self._gate.throttled(ticket, retry_after, firm=firm)
             case Refused():
                 self._gate.refused(ticket)
             case Unknown():

@@ -67,10 +67,15 @@ class Accepted:
 
 @frozen
 class Throttled:
-    """Not created: too much at once. Safe to send again after `retry_after` seconds (None: it did not say)."""
+    """Not created: too much at once. Safe to send again after `retry_after` seconds (None: it did not say).
+
+    `firm` tells that the wait was given in a header, which is computed, and not in a text, which may stand there
+    for every refusal.
+    """
 
     error: APIError
     retry_after: float | None = None
+    firm: bool = False
 
 
 @frozen
@@ -123,7 +128,7 @@ def read_submission(reply: Reply, *, now: float) -> Submission:
     if error.code == "idempotency_conflict":
         return Refused(error)
     if reply.status == 429 or (reply.status == 503 and _is_documented_503(body)):
-        return Throttled(error, error.retry_after)
+        return _throttled(reply, error, now)
     if 300 <= reply.status < 400 or reply.status in _REFUSALS:
         return Refused(error)
     return _unknown(reply, f"HTTP {reply.status}: {error.message}")
@@ -158,7 +163,7 @@ def _read_no_id(reply: Reply, body: Any, why: ResponseFormatError, now: float) -
         return _unknown(reply, f"a success without a usable task id ({why.reason})")
     error = _error(reply, body, now)
     if isinstance(error, RateLimitError):
-        return Throttled(error, error.retry_after)
+        return _throttled(reply, error, now)
     refused = body.get("success") is False and type(error) is APIError
     if error.code == "paid_outcome_unknown" or not (refused or isinstance(error, _REFUSING)):
         return _unknown(reply, f"a success without a task id, but with an error: {error.message}")
@@ -166,6 +171,11 @@ def _read_no_id(reply: Reply, body: Any, why: ResponseFormatError, now: float) -
 
 
 _REFUSING = (BadRequestError, AuthenticationError, InsufficientCreditError, PermissionDeniedError, NotFoundError)
+
+
+def _throttled(reply: Reply, error: APIError, now: float) -> Throttled:
+    firm = hints.retry_after(reply.headers, (), now=now) is not None
+    return Throttled(error, error.retry_after, firm)
 
 
 def _is_documented_503(body: Any) -> bool:
