@@ -91,6 +91,7 @@ async def test_killed_at_a_step(step: str, nursery: Nursery, tmp_path: Path) -> 
         await world.run(**survivor)
         await world.check()
         if way.replays:
+            assert world.states().count("unknown") == 1
             await world.run(config={"on_unknown": "replay"}, **survivor)
             await world.check()
             assert "unknown" not in world.states()
