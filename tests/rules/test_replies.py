@@ -482,7 +482,7 @@ def test_any_reply_can_be_told_as_an_error(any_reply: Reply) -> None:
     ("headers", "firm"), [({"retry-after": "60"}, True), ({}, False), ({"retry-after": "soon"}, False)]
 )
 def test_a_wait_is_firm_only_when_a_header_gives_it(headers: dict[str, str], firm: bool) -> None:
-    body = b'{"error": {"code": 429, "message": "Rate limit exceeded", "fallback_suggestion": "retry after 60 seconds"}}'
+    body = b'{"error": {"code": 429, "message": "Too many", "fallback_suggestion": "retry after 60 seconds"}}'
     result = read_submission(Reply(429, headers, body), now=NOW)
     assert isinstance(result, Throttled)
     assert (result.retry_after, result.firm) == (60.0, firm)
