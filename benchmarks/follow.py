@@ -10,6 +10,8 @@ import asyncio
 import heapq
 import math
 import statistics
+import time
+import tracemalloc
 from collections.abc import Callable
 from functools import partial
 from random import Random
@@ -221,6 +223,32 @@ async def follow(world: World, *, batch: bool = False, callbacks: float | None =
     return Result(polls / world.tasks, statistics.mean(lags))
 
 
+async def load(tasks: int = 50_000) -> tuple[float, float, float]:
+    """Bytes a waiting task, bytes a task looked at, and processor microseconds a look, with so many tasks followed."""
+
+    async def ask(task_id: str) -> TaskSnapshot:
+        return TaskSnapshot(task_id, TaskStatus.PROCESSING, 50)
+
+    def heard(news: TaskSnapshot | WanError) -> None:
+        pass
+
+    poller = Poller(ask, None, Config(polls_per_second=1e6), clock=now, rng=Random(1))
+    ids = [f"task-unified-{number:032d}" for number in range(tasks)]
+    tracemalloc.start()
+    for task_id in ids:
+        poller.follow(task_id, heard, submitted_at=now(), estimated_time=120.0)
+    waiting = tracemalloc.get_traced_memory()[0] / tasks
+    await asyncio.sleep(80)
+    looked_at = tracemalloc.get_traced_memory()[0] / tasks
+    tracemalloc.stop()
+    began, before = time.process_time(), poller.statistics().polls
+    await asyncio.sleep(20)
+    spent = time.process_time() - began
+    polls = poller.statistics().polls - before
+    await poller.close()
+    return waiting, looked_at, spent / polls * 1e6
+
+
 def _line(what: str, result: Result) -> None:
     print(f"{what:<58} {result.polls:7.2f} {result.lag:8.2f}")
 
@@ -245,6 +273,8 @@ def main() -> None:
     _line("σ 0.2, batch query (requests)", run(follow(World(), batch=True)))
     _line("σ 0.2, callbacks after 0.3 s", run(follow(World(), callbacks=0.3)))
     _line("σ 0.35, linear progress", run(follow(evolve(World(0.35), curve=1.0))))
+    waiting, looked_at, microseconds = run(load())
+    print(f"50,000 followed: {waiting:.0f} B a task, {looked_at:.0f} B after a look, {microseconds:.0f} µs a look")
 
 
 if __name__ == "__main__":

@@ -385,7 +385,6 @@ class Poller:
     def _plan_next(self, item: _Followed, snapshot: TaskSnapshot) -> None:
         now = self._now()
         item.setbacks = 0
-        item.alone = False
         if not item.marked and snapshot.progress and snapshot.progress < 100:
             item.marked, item.marked_at = snapshot.progress, now
         if item.hints:
