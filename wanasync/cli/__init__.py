@@ -14,6 +14,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0 all done, 1 some items failed, 2 bad usage or input, 3 the key was refused, 4 stopped early, 130 interrupted.
     """
     try:
+        import rich  # noqa: F401 — needed by every command that says something
+
         from wanasync.cli.app import run_app
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in ("typer", "rich"):

@@ -13,7 +13,7 @@ from typing import Annotated, Any, ParamSpec
 
 import typer
 
-from wanasync import WanError, __version__
+from wanasync import ConfigError, WanError, __version__
 from wanasync.cli import exits
 from wanasync.cli import options as opt
 
@@ -235,7 +235,7 @@ def status(
     task_ids = [target for target in targets if Path(target) not in directories]
     for target in task_ids:
         if Path(target).name != target:
-            raise typer.BadParameter(f"there is no directory {target}")
+            raise ConfigError(f"there is no directory {target}")
     return run_interruptible(lambda _: status(directories, task_ids, Connection(api_key, base_url), _screen(json)))
 
 
@@ -362,10 +362,10 @@ def _task_ids(arguments: list[str], file: Path | None) -> list[str]:
         try:
             lines += file.read_text("utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as error:
-            raise typer.BadParameter(f"{file}: can't be read: {error}") from error
+            raise ConfigError(f"{file}: can't be read: {error}") from error
     ids = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
     if not ids:
-        raise typer.BadParameter("no task ids were given")
+        raise ConfigError("no task ids were given")
     return list(dict.fromkeys(ids))
 
 

@@ -196,7 +196,7 @@ class Block:
             lines.append(Text(f"  {view.gate_words}", "yellow"))
         for line in lines:
             if isinstance(line, Text):
-                line.truncate(options.max_width, overflow="ellipsis")
+                line.truncate(options.max_width, overflow="crop" if options.ascii_only else "ellipsis")
         yield Group(*lines)
 
 

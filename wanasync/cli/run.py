@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -71,9 +73,12 @@ def run(job: RunJob, screen: Screen, *, dry: bool = False) -> int:
     """Run the whole list, or with `dry` only say what would be sent. Returns the exit code; raises `WanError`."""
     if not dry:
         job.connection.usable_config()
+    if job.source == "-" and sys.stdin.isatty():
+        screen.say(f"prompts, a line each; {'Ctrl-Z and Enter' if os.name == 'nt' else 'Ctrl-D'} ends the list:", "dim")
     with RequestList(job.source, format=job.format, defaults=job.defaults) as requests:
         try:
-            total = requests.check()
+            with screen.busy(f"reading {requests.name}"):
+                total = requests.check()
         except ListError as error:
             _show_problems(error, screen)
             return exits.USAGE
@@ -124,11 +129,11 @@ def _kind(request: VideoRequest) -> str:
     return f"{request.model}, {', '.join(said)}"
 
 
-def _left_behind(progress: BatchProgress | None) -> str:
+def _left_behind(progress: BatchProgress) -> str:
     """What an interrupted run leaves to the next."""
-    view = View(progress or BatchProgress())
-    paid = view.making + progress.saving if progress else 0
-    return f"  {words.number(paid)} go on at the provider, {words.number(view.waiting)} are not submitted"
+    view = View(progress)
+    paid, unsent = view.making + progress.saving, view.waiting + progress.not_started
+    return f"  {words.number(paid)} go on at the provider, {words.number(unsent)} are not submitted"
 
 
 class _Run:
@@ -190,10 +195,10 @@ class _Run:
         )
 
     def _interrupted(self, batch: Batch) -> bool:
-        batch.stop("interrupted")
         if not self._job.connection.emulator:
             return True
         # Its tasks die with the emulator: the next run would look for them in vain.
+        batch.stop("interrupted")
         self._screen.say("finishing what the emulator has begun; Ctrl-C again leaves at once", "yellow")
         return False
 
@@ -204,8 +209,9 @@ class _Run:
         if failure is not None:
             screen.complain(f"{failure}. To go on: {job.command}")
             return exits.FAILED
-        if self._interrupts.asked or progress is None:
+        if progress is not None and self._interrupts.asked:
             screen.say(_left_behind(progress), "dim")
+        if self._interrupts.asked or progress is None:
             screen.complain(f"interrupted; nothing is lost. To go on: {job.command}")
             return exits.INTERRUPTED
         if progress.stopped is not None:

@@ -73,6 +73,15 @@ class Screen:
     def ascii(self) -> bool:
         return self.console.options.ascii_only
 
+    @contextmanager
+    def busy(self, what: str) -> Iterator[None]:
+        """Show that something is done as long as the block lasts, where it can be shown."""
+        if not self.live:
+            yield
+            return
+        with self.console.status(Text(what, "dim")):
+            yield
+
     def say(self, text: str | Text, style: str = "") -> None:
         """A line for a person, unless quiet was asked for."""
         if not self.quiet:
