@@ -16,6 +16,8 @@ __all__ = ["DirectoryLock", "holder_of"]
 # Under Windows a locked byte can't be read by others, so the byte that is locked lies far behind the holder's name.
 _LOCKED_BYTE = 1 << 30
 _MAX_NAME = 300
+_FIRST_WORD = b"process "
+_SAFELY = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 _TRIES, _BETWEEN_TRIES = 3, 0.01
 
 if sys.platform == "win32":  # pragma: no cover - the other half runs elsewhere
@@ -47,8 +49,9 @@ class DirectoryLock:
 
     def acquire(self) -> None:
         """Raises `JournalError`, naming the holder, where another process (or another journal in this one) has it."""
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o644)
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | _SAFELY, 0o644)
         try:
+            _check_ours(descriptor, self._path)
             _lock_patiently(descriptor)
             os.ftruncate(descriptor, 0)
             os.write(descriptor, _own_name().encode())
@@ -81,7 +84,7 @@ def _lock_patiently(descriptor: int) -> None:
 def holder_of(path: Path) -> str | None:
     """Who holds the lock at `path` now, in words for a user; None for nobody."""
     try:
-        descriptor = os.open(path, os.O_RDWR | getattr(os, "O_CLOEXEC", 0))
+        descriptor = os.open(path, os.O_RDWR | _SAFELY)
     except OSError:
         return None
     try:
@@ -96,9 +99,18 @@ def holder_of(path: Path) -> str | None:
 
 
 def _holder_name(descriptor: int) -> str:
-    return os.read(descriptor, _MAX_NAME).decode(errors="replace").strip() or "another process"
+    name = os.read(descriptor, _MAX_NAME).decode(errors="replace").strip()
+    return "".join(sign for sign in name if sign.isprintable()) or "another process"
+
+
+def _check_ours(descriptor: int, path: Path) -> None:
+    """The file is about to be overwritten, and a directory that somebody else has made may hold any under its name."""
+    start = os.read(descriptor, len(_FIRST_WORD)).rstrip(b"\0")  # zeros are what a power cut leaves
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    if not _FIRST_WORD.startswith(start):
+        raise JournalError("is not a lock of wanasync; choose another directory", str(path))
 
 
 def _own_name() -> str:
     since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime())
-    return f"process {os.getpid()} on {socket.gethostname()} since {since}\n"
+    return f"{_FIRST_WORD.decode()}{os.getpid()} on {socket.gethostname()} since {since}\n"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 import json
+import math
 from typing import TYPE_CHECKING
 
 from attrs import Factory, define
@@ -109,9 +110,9 @@ class Budget:
             learned = {
                 (str(model), quality, duration): float(price) for model, quality, duration, price in json.loads(text)
             }
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, OverflowError, RecursionError):
             return
-        self._prices.update(learned)
+        self._prices.update({kind: price for kind, price in learned.items() if 0 <= price < math.inf})
 
     def settle(self, reserved: float | None, used: float | None) -> None:
         """The task ended: `used` credits were charged instead of `reserved` (0 for a failed task)."""

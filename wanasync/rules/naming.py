@@ -13,7 +13,7 @@ from hashlib import blake2b
 
 from wanasync.errors import RequestValidationError
 
-__all__ = ["MAX_PART", "file_name", "made_name", "name_key", "numbered", "slug", "wanted_name"]
+__all__ = ["MAX_PART", "file_name", "is_inside", "made_name", "name_key", "numbered", "slug", "wanted_name"]
 
 SUFFIX = ".mp4"
 
@@ -110,6 +110,18 @@ def _why_not_part(part: str) -> str | None:
     if len(part.encode()) > MAX_PART:
         return f"must not have a part longer than {MAX_PART} bytes"
     return None
+
+
+_INSIDE = re.compile(r"(?:[^./\\:\0][^/\\:\0]*/)*[^./\\:\0][^/\\:\0]*\.[mM][pP]4")
+
+
+def is_inside(name: str) -> bool:
+    """Whether a name that comes from elsewhere, a journal, is that of a video below the batch's directory.
+
+    What every name made here has always been, whatever else the rules for names become: relative, no part of it going
+    up, hidden or a drive, and a video by its suffix.
+    """
+    return _INSIDE.fullmatch(name) is not None
 
 
 def slug(prompt: str) -> str:

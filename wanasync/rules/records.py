@@ -82,7 +82,10 @@ def identity_of(request_json: str) -> str:
     """As `identity_json`, of a request as the journal keeps it, which later rules may no longer accept."""
     if '"callback_url":' not in request_json:
         return request_json
-    fields = json.loads(request_json)
+    try:
+        fields = dict(json.loads(request_json))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise RequestValidationError("request", request_json, f"is damaged in the journal: {error}") from error
     fields.pop("callback_url", None)
     return json.dumps(fields, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 

@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import sqlite3
 import sys
 from pathlib import Path
+from typing import Any
 
 from wanasync.edges.journal.schema import APPLICATION_ID, MIGRATIONS
 from wanasync.errors import JournalError
 
-__all__ = ["check_ours", "check_whole", "connect_to_read", "connect_to_write", "make_folder", "migrate", "reason"]
+__all__ = [
+    "FAILURES",
+    "check_ours",
+    "check_whole",
+    "connect_to_read",
+    "connect_to_write",
+    "make_folder",
+    "migrate",
+    "reason",
+]
+
+FAILURES = (sqlite3.Error, OSError, UnicodeDecodeError, MemoryError)
+"""What comes of a broken or hostile database: the last two of a definition in it that is not UTF-8, which Python would
+tell in its error, and of a size in it that nobody has memory for."""
 
 _BUSY_SECONDS = 10.0
 _CHECKED_BYTES = 64 * 2**20
@@ -19,6 +34,7 @@ _CHECKED_BYTES = 64 * 2**20
 
 def make_folder(folder: Path) -> None:
     """Make the folder of the journal, and the batch's directory above it."""
+    _refuse_link(folder)
     if folder.is_dir():
         return
     folder.mkdir(parents=True, exist_ok=True)
@@ -42,6 +58,8 @@ def _sync_directory(path: Path) -> None:
 def connect_to_write(path: Path) -> sqlite3.Connection:
     db = _connect(path, "mode=rwc")
     try:
+        # Before anything is set that is written into the file: it may be another program's.
+        check_ours(db, path, read_only=False)
         _set_up(db)
     except BaseException:
         db.close()
@@ -83,9 +101,22 @@ def connect_to_read(path: Path) -> sqlite3.Connection:
 
 
 def _connect(path: Path, options: str) -> sqlite3.Connection:
+    for reached in (path.parent, path):
+        _refuse_link(reached)
     address = f"{path.absolute().as_uri()}?{options}"
     # Transactions are ours to begin. One thread at a time uses it: the writer's, or the one that opens and closes.
-    return sqlite3.connect(address, uri=True, isolation_level=None, timeout=_BUSY_SECONDS, check_same_thread=False)
+    db = sqlite3.connect(address, uri=True, isolation_level=None, timeout=_BUSY_SECONDS, check_same_thread=False)
+    # What SQLite advises for files that a stranger may have made: no functions with side effects from the schema, and
+    # each page looked at before its cells are used.
+    db.execute("PRAGMA trusted_schema = OFF")
+    db.execute("PRAGMA cell_size_check = ON")
+    return db
+
+
+def _refuse_link(path: Path) -> None:
+    """An unpacked archive can hold a symbolic link, which may lead to any file of the user's."""
+    if path.is_symlink():
+        raise JournalError("is a symbolic link, and a journal is never reached through one", str(path))
 
 
 def check_ours(db: sqlite3.Connection, path: Path, *, read_only: bool) -> None:
@@ -100,8 +131,27 @@ def check_ours(db: sqlite3.Connection, path: Path, *, read_only: bool) -> None:
     known = len(MIGRATIONS)
     if version > known:
         raise JournalError(f"was written by a newer wanasync (format {version}, this one knows {known}); update", where)
+    if not is_empty and _schema(db) != _schema_of(version):
+        raise JournalError(
+            "is marked as a journal of wanasync, but is not built like one; choose another directory", where
+        )
     if version < known and read_only:
         raise JournalError("was written by an older wanasync; run the batch once to bring it up", where)
+
+
+def _schema(db: sqlite3.Connection) -> list[tuple[Any, ...]]:
+    """All that the database defines. A trigger or a view in it would be somebody else's program, run by our queries."""
+    rows = db.execute("SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY type, name")
+    # Statistics are what `ANALYZE` leaves, which any tool may have run.
+    return [row for row in rows if row[1] not in ("sqlite_stat1", "sqlite_stat4")]
+
+
+@functools.cache
+def _schema_of(version: int) -> list[tuple[Any, ...]]:
+    with contextlib.closing(sqlite3.connect(":memory:")) as db:
+        for migration in MIGRATIONS[:version]:
+            migration(db)
+        return _schema(db)
 
 
 def migrate(db: sqlite3.Connection) -> None:
@@ -132,7 +182,7 @@ def reason(error: Exception) -> str:
     """What to tell the user of an error of the database or the disk."""
     if isinstance(error, OSError):
         return error.strerror or str(error)
-    text = str(error)
+    text = str(error) if isinstance(error, sqlite3.Error) else "malformed"
     if "not a database" in text or "malformed" in text:
         return (
             f"it is damaged ({text}); restore it from a copy. Moving it away starts the batch anew, "

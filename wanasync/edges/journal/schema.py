@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import operator
 import secrets
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +12,9 @@ from types import MappingProxyType
 from typing import Any
 
 from wanasync.rules.lifecycle import ItemState
+from wanasync.rules.naming import is_inside
 from wanasync.rules.records import ItemRecord
+from wanasync.rules.wire import is_task_id
 
 APPLICATION_ID = 0x77616E61
 """Tells our databases from others' ("wana")."""
@@ -145,32 +149,78 @@ def _writable(text: str | None) -> str | None:
 
 
 def read_record(row: Sequence[Any], journal_id: str) -> ItemRecord:
-    """The record in a row of `SELECT`."""
+    """The record in a row of `SELECT`.
+
+    SQLite keeps any type in any column, and the directory may be a stranger's: a row that no run of ours can have
+    written, above all one whose file lies elsewhere, is a damaged database.
+    """
     key, seq, index, item_id, request, file, state, attempt, task_id, *rest = row
     submitted_at, estimated_time, reserved, used, links, deadline, size, sha256, code, message, updated_at = rest
+    if not _is_sound(row):
+        raise sqlite3.DatabaseError(f"malformed row {seq}")
+    return ItemRecord(
+        journal_id,
+        f"{key:016x}",
+        seq,
+        index,
+        item_id,
+        request,
+        file,
+        STATES[state],
+        attempt,
+        task_id,
+        submitted_at,
+        estimated_time,
+        reserved,
+        used,
+        _links(links, seq) if links is not None else (),
+        deadline,
+        size,
+        sha256.hex() if sha256 is not None else None,
+        code,
+        message,
+        updated_at,
+    )
+
+
+_NONE = type(None)
+_TEXT, _TEXT_OR_NONE = (str,), (str, _NONE)
+_COUNT, _COUNT_OR_NONE = (int,), (int, _NONE)
+_FIGURE = (float, _NONE)
+_TYPES = (
+    *(_COUNT, _COUNT, _COUNT, _TEXT_OR_NONE, _TEXT, _TEXT, _COUNT, _COUNT, _TEXT_OR_NONE),
+    *(_FIGURE, _FIGURE, _FIGURE, _FIGURE, _TEXT_OR_NONE, _FIGURE),
+    *(_COUNT_OR_NONE, (bytes, _NONE), _TEXT_OR_NONE, _TEXT_OR_NONE, _FIGURE),
+)
+"""What each column of `SELECT` may hold, exactly."""
+
+_sound_types: set[tuple[type, ...]] = set()
+"""Rows come in few kinds, and by the million: each kind is judged once."""
+
+_FILE, _STATE, _TASK_ID, _SHA256 = 5, 6, 8, 16
+_figures = operator.itemgetter(9, 10, 11, 12, 14, 19)
+
+
+def _is_sound(row: Sequence[Any]) -> bool:
+    types = tuple(map(type, row))
+    if types not in _sound_types:
+        if not all(map(operator.contains, _TYPES, types)):
+            return False
+        _sound_types.add(types)
+    return (
+        row[_STATE] in STATES
+        and is_inside(row[_FILE])
+        and (row[_TASK_ID] is None or is_task_id(row[_TASK_ID]))
+        and (row[_SHA256] is None or len(row[_SHA256]) == 32)
+        and math.isfinite(sum(filter(None, _figures(row))))
+    )
+
+
+def _links(text: str, seq: int) -> tuple[str, ...]:
     try:
-        return ItemRecord(
-            journal_id,
-            f"{key:016x}",
-            seq,
-            index,
-            item_id,
-            request,
-            file,
-            STATES[state],
-            attempt,
-            task_id,
-            submitted_at,
-            estimated_time,
-            reserved,
-            used,
-            tuple(json.loads(links)) if links else (),
-            deadline,
-            size,
-            sha256.hex() if sha256 is not None else None,
-            code,
-            message,
-            updated_at,
-        )
-    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        links = json.loads(text)
+    except (ValueError, RecursionError) as error:
         raise sqlite3.DatabaseError(f"malformed row {seq}") from error
+    if not isinstance(links, list) or not all(isinstance(link, str) for link in links):
+        raise sqlite3.DatabaseError(f"malformed row {seq}")
+    return tuple(links)

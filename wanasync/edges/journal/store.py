@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from wanasync.edges.journal.opening import (
+    FAILURES,
     check_ours,
     check_whole,
     connect_to_read,
@@ -48,6 +49,7 @@ CHUNK = 500
 """Items planned, or read, in one step of the writer: some milliseconds, so that submissions don't wait for a list."""
 
 _MAX_REPETITIONS = 10_000
+_MAX_ROWS_A_PAGE = 4096
 _MAX_RECENT = 5_000
 
 
@@ -79,7 +81,7 @@ class Store:
     def open(self, now: float) -> None:
         try:
             self._open(now)
-        except (sqlite3.Error, OSError) as error:
+        except FAILURES as error:
             self.close()
             raise self._error("can't be opened", error) from error
         except BaseException:
@@ -101,7 +103,7 @@ class Store:
                 migrate(self._db)
                 self._settle_interrupted(now)
         self.journal_id = self._identity()
-        self.last_seq = self._db.execute("SELECT coalesce(max(seq), 0) FROM item").fetchone()[0]
+        self.last_seq = self._last_seq()
         self._first_new_seq = self.last_seq + 1
         self._listed = bytearray(self.last_seq // 8 + 1)
 
@@ -111,6 +113,13 @@ class Store:
         if not journal_id:
             raise sqlite3.DatabaseError("malformed: journal_id is missing")
         return journal_id
+
+    def _last_seq(self) -> int:
+        last: int = self._db.execute("SELECT coalesce(max(seq), 0) FROM item").fetchone()[0]
+        # A row takes some bytes at least; memory is taken for each, so a made-up number must not pass.
+        if not 0 <= last <= self._db.execute("PRAGMA page_count").fetchone()[0] * _MAX_ROWS_A_PAGE:
+            raise sqlite3.DatabaseError(f"malformed: row {last}")
+        return last
 
     def _settle_interrupted(self, now: float) -> None:
         cut_off = [state for state, event in TRANSITIONS if event is ItemEvent.INTERRUPTED]
@@ -162,7 +171,7 @@ class Store:
         try:
             with self._transaction():
                 return [_attempt(operation) for operation in operations]
-        except (sqlite3.Error, OSError) as error:
+        except FAILURES as error:
             failure = self._error("could not be read" if self._read_only else "could not be written", error)
             self._broken = None if self._read_only else failure
             raise failure from error
@@ -225,8 +234,10 @@ class Store:
         return [self._read(row) for row in rows]
 
     def counts(self) -> Mapping[ItemState, int]:
-        rows = self._db.execute("SELECT state, items FROM tally")
-        return MappingProxyType({STATES[code]: items for code, items in rows})
+        rows = self._db.execute("SELECT state, items FROM tally").fetchall()
+        if not all(code in STATES and type(items) is int for code, items in rows):
+            raise sqlite3.DatabaseError("malformed tally")
+        return MappingProxyType(dict.fromkeys(ItemState, 0) | {STATES[code]: items for code, items in rows})
 
     def totals(self) -> Totals:
         sums = "SELECT total(credits_reserved), total(credits_used), total(committed) FROM tally"
@@ -235,6 +246,8 @@ class Store:
 
     def get_meta(self, name: str) -> str | None:
         row = self._db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+        if row is not None and not isinstance(row[0], str):
+            raise sqlite3.DatabaseError(f"malformed meta {name}")
         return row[0] if row else None
 
     def set_meta(self, name: str, value: str) -> None:
@@ -315,7 +328,7 @@ def _has_files(directory: Path) -> bool:
 def _attempt(operation: Callable[[], Any]) -> Any:
     try:
         return operation()
-    except (sqlite3.Error, OSError):
+    except FAILURES:
         raise
     except Exception as error:  # noqa: BLE001 - the caller's own; it is raised to that caller
         return error

@@ -1,0 +1,266 @@
+"""Journals as an attacker, or a failing disk, would leave them, and what must hold when one is opened."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+from attrs import frozen
+from hypothesis import strategies as st
+
+from wanasync.edges.journal import FOLDER
+from wanasync.edges.journal.store import DATABASE, Store
+from wanasync.errors import WanError
+from wanasync.models import VideoRequest
+from wanasync.rules.budget import Budget
+from wanasync.rules.lifecycle import ItemEvent, ItemState
+from wanasync.rules.outcomes import next_step, outcome
+from wanasync.rules.pacing import PaceRecord
+from wanasync.rules.records import ItemRecord, PlannedItem
+
+__all__ = ["SpoiltBytes", "SpoiltRow", "check", "journal", "memory", "strategy"]
+
+T = TypeVar("T")
+
+NOW = 1_800_000_000.0
+PROMPTS = tuple(f"a cat, take {number}" for number in range(12))
+_ITEMS = [PlannedItem(number, VideoRequest(prompt)) for number, prompt in enumerate(PROMPTS)]
+_WAYS: tuple[tuple[tuple[ItemEvent, dict[str, Any]], ...], ...] = (
+    ((ItemEvent.SUBMIT, {}),),
+    ((ItemEvent.SUBMIT, {}), (ItemEvent.REPLY_LOST, {"error_message": "lost"})),
+    ((ItemEvent.SUBMIT, {}), (ItemEvent.REFUSED, {"error_code": "400", "error_message": "no"})),
+    ((ItemEvent.SUBMIT, {}), (ItemEvent.ACCEPTED, {"task_id": "task-1", "credits_reserved": 5.0})),
+    (
+        (ItemEvent.SUBMIT, {}),
+        (ItemEvent.ACCEPTED, {"task_id": "task-2", "estimated_time": 120.0}),
+        (ItemEvent.LINKED, {"links": ("https://video.example/2.mp4",), "link_deadline": NOW + 86_400}),
+    ),
+    (
+        (ItemEvent.SUBMIT, {}),
+        (ItemEvent.ACCEPTED, {"task_id": "task-3"}),
+        (ItemEvent.LINKED, {"links": ("https://video.example/3.mp4",), "credits_used": 4.0}),
+        (ItemEvent.SAVED, {"bytes": 1234, "sha256": "ab" * 32}),
+    ),
+    ((ItemEvent.SUBMIT, {}), (ItemEvent.ACCEPTED, {"task_id": "task-4"}), (ItemEvent.FAILED, {"error_code": "oops"})),
+    ((ItemEvent.SUBMIT, {}), (ItemEvent.ACCEPTED, {"task_id": "task-5"}), (ItemEvent.LOST, {"error_message": "gone"})),
+)
+
+
+def memory() -> str | None:
+    """Where files cost no disk; None for the usual place."""
+    return "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108 — the names in it are random
+
+
+@contextlib.contextmanager
+def journal(*, torn: bool = False) -> Iterator[Path]:
+    """A directory with a sound journal that has items in all states; `torn` leaves a log beside the database."""
+    with tempfile.TemporaryDirectory(dir=memory()) as directory:
+        folder = Path(directory) / FOLDER
+        folder.mkdir()
+        for name, content in _sound(torn).items():
+            (folder / name).write_bytes(content)
+        yield Path(directory)
+
+
+@functools.cache
+def _sound(torn: bool) -> dict[str, bytes]:
+    with tempfile.TemporaryDirectory(dir=memory()) as directory:
+        store = Store(Path(directory), read_only=False)
+        store.open(NOW)
+        answered(store, lambda: store.plan(_ITEMS))
+        for item, way in zip(_ITEMS, _WAYS, strict=False):
+            for event, changes in way:
+                answered(store, functools.partial(store.record, item.key, event, changes, NOW))
+        answered(store, lambda: store.set_meta("pace", '{"version": 1}'))
+        if not torn:
+            store.close()
+        with tempfile.TemporaryDirectory(dir=memory()) as copy:
+            shutil.copytree(Path(directory) / FOLDER, copy, dirs_exist_ok=True)
+            store.close()
+            return {path.name: path.read_bytes() for path in Path(copy).iterdir() if path.name != "lock"}
+
+
+def answered(store: Store, operation: Callable[[], T]) -> T:
+    """What one operation answers, as the journal's callers get it."""
+    (answer,) = store.run([operation])
+    if isinstance(answer, BaseException):
+        raise answer
+    return answer  # type: ignore[no-any-return]
+
+
+# --- what is done to them --------------------------------------------------------------------------------------------
+
+
+@frozen
+class SpoiltBytes:
+    """Bytes of the database, or of the log beside it, are others; `end` cuts the file."""
+
+    in_log: bool
+    edits: tuple[tuple[int, bytes], ...]
+    end: int | None
+
+    def apply(self, directory: Path) -> None:
+        path = directory / FOLDER / (f"{DATABASE}-wal" if self.in_log else DATABASE)
+        content = bytearray(path.read_bytes())
+        for at, data in self.edits:
+            at %= len(content)
+            content[at : at + len(data)] = data
+        path.write_bytes(content if self.end is None else content[: self.end % len(content)])
+
+
+@frozen
+class SpoiltRow:
+    """A column holds something else, in one row or in all; written with the database's own tools."""
+
+    table: str
+    column: str
+    value: Any
+    seq: int | None
+
+    def apply(self, directory: Path) -> None:
+        where = f" WHERE seq = {self.seq}" if self.seq is not None and self.table in ("item", "progress") else ""
+        with (
+            contextlib.closing(sqlite3.connect(directory / FOLDER / DATABASE)) as db,
+            contextlib.suppress(sqlite3.Error),
+        ):
+            db.execute(f"UPDATE OR IGNORE {self.table} SET {self.column} = ?{where}", (self.value,))  # noqa: S608
+            db.commit()
+
+
+_COLUMNS = {
+    "item": "seq key idx item_id request file",
+    "progress": (
+        "seq state attempt task_id submitted_at estimated_time credits_reserved credits_used links link_deadline bytes "
+        "sha256 error_code error_message updated_at"
+    ),
+    "name": "hash seq",
+    "tally": "state items credits_reserved credits_used committed",
+    "state": "code name",
+    "meta": "name value",
+}
+_TEXTS = [
+    "",
+    "/etc/passwd",
+    "../../../tmp/x.mp4",
+    "sub/../../x.mp4",
+    ".wanasync/journal.db",
+    "C:\\x.mp4",
+    "a\0b.mp4",
+    "\x1b[2J",
+    "[" * 100_000,
+    '{"prompt": "a", "callback_url": 1}',
+    '{"prompt":' * 20_000,
+    '"callback_url":',
+    '["callback_url":]',
+    '[["model", null, 5, 1e999]]',
+    '["file:///etc/passwd", 5]',
+    '"abc"',
+    "NaN",
+    "9" * 5000,
+    "accepted",
+    "task-1",
+]
+_values = st.one_of(
+    st.none(),
+    st.integers(-(2**63), 2**63 - 1),
+    st.integers(-2, 12),
+    st.floats(),
+    st.sampled_from(_TEXTS),
+    st.text(max_size=10, alphabet=st.characters(exclude_categories=["Cs"])),
+    st.binary(max_size=40),
+)
+_places = st.sampled_from([(table, column) for table, names in _COLUMNS.items() for column in names.split()])
+_rows = st.builds(
+    lambda place, value, seq: SpoiltRow(place[0], place[1], value, seq),
+    _places,
+    _values,
+    st.none() | st.integers(1, len(PROMPTS)),
+)
+# The first hundred bytes are the file's head, the first page holds the tables' definitions.
+_offsets = st.integers(0, 99) | st.integers(0, 4095) | st.integers(0, 2**20)
+_bytes = st.builds(
+    SpoiltBytes,
+    st.booleans(),
+    st.lists(st.tuples(_offsets, st.binary(min_size=1, max_size=16)), min_size=1, max_size=8).map(tuple),
+    st.none() | st.none() | st.integers(0, 2**20),
+)
+
+strategy: st.SearchStrategy[tuple[SpoiltBytes | SpoiltRow, ...]] = st.one_of(
+    st.lists(_rows, min_size=1, max_size=3).map(tuple), st.tuples(_bytes)
+)
+
+
+# --- what must hold --------------------------------------------------------------------------------------------------
+
+
+def check(spoils: tuple[SpoiltBytes | SpoiltRow, ...]) -> None:
+    """A spoilt journal is worked with or refused by an error of our tree; nothing in it leads out of its directory."""
+    torn = any(isinstance(spoilt, SpoiltBytes) and spoilt.in_log for spoilt in spoils)
+    with journal(torn=torn) as directory:
+        for spoilt in spoils:
+            spoilt.apply(directory)
+        for read_only in (True, False):
+            with contextlib.suppress(WanError):
+                work_with(directory, read_only=read_only)
+
+
+def work_with(directory: Path, *, read_only: bool = False) -> None:
+    """Do what a run, or a look at one, does with a journal. Raises what it raises."""
+    store = Store(directory, read_only)
+    try:
+        store.open(NOW)
+        _look(store, directory)
+        if not read_only:
+            _run(store)
+    finally:
+        store.close()
+
+
+def _look(store: Store, directory: Path) -> None:
+    for ask in (store.counts, store.totals):
+        with contextlib.suppress(WanError):
+            answered(store, ask)
+    for name in ("pace", "prices"):
+        text = answered(store, functools.partial(store.get_meta, name)) or ""
+        PaceRecord.from_json(text)
+        Budget(10.0).recall_prices(text)
+    for state in (None, *ItemState):
+        after = 0
+        while chunk := answered(store, functools.partial(store.slice, state, after)):
+            for record in chunk:
+                _use(record, directory)
+            after = chunk[-1].seq
+
+
+def _use(record: ItemRecord, directory: Path) -> None:
+    target = directory / record.file
+    assert os.path.normpath(target).startswith(f"{directory}{os.sep}"), record.file
+    assert target.suffix.lower() == ".mp4"
+    assert not target.name.startswith(".")
+    assert all(link.isascii() or link for link in record.links)
+    str(record.idempotency_key)
+    next_step(record.state, "hold")
+    with contextlib.suppress(WanError):  # a request that is none, or breaks a rule
+        told = outcome(record, directory)
+        repr(told)
+        str(told.error)
+
+
+def _run(store: Store) -> None:
+    records = answered(store, lambda: store.plan(_ITEMS))
+    for record in records:
+        for event, changes in (
+            (ItemEvent.SUBMIT, {}),
+            (ItemEvent.LINKED, {"links": ("https://video.example/9.mp4",)}),
+            (ItemEvent.SAVED, {"bytes": 9, "sha256": "cd" * 32}),
+        ):
+            with contextlib.suppress(WanError):
+                answered(store, functools.partial(store.record, record.key, event, changes, NOW))
+    answered(store, lambda: store.set_meta("pace", "{}"))
