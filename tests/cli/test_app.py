@@ -86,6 +86,16 @@ class TestHelp:
 
 
 class TestUsage:
+    def test_a_terminal_that_knows_ascii_only_is_enough(self) -> None:
+        Path("x.jsonl").write_text('{"prompt": "猫", "quality": "猫"}', encoding="utf-8")
+        script = "import sys; from wanasync.cli import main; sys.exit(main(sys.argv[1:]))"
+        command = [sys.executable, "-c", script, "run", "x.jsonl", "--dry-run"]
+        environ = {**os.environ, "PYTHONIOENCODING": "ascii:strict"}
+        done = subprocess.run(command, capture_output=True, env=environ, check=False)
+        assert done.returncode == 2
+        assert done.stderr.isascii()
+        assert b'line 1, quality: "\\u732b"' in done.stderr
+
     @pytest.mark.parametrize(
         "arguments",
         [

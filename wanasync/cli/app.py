@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 import os
 import shlex
 import sys
@@ -36,6 +37,10 @@ app = typer.Typer(
 
 def run_app(arguments: Sequence[str]) -> int:
     """Run the app and return its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A sign that the terminal can't show must not end a paid batch.
+            stream.reconfigure(errors="backslashreplace")
     try:
         app(args=list(arguments), prog_name="wanasync", obj=tuple(arguments))
     except SystemExit as ended:

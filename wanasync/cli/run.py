@@ -133,6 +133,8 @@ def _left_behind(progress: BatchProgress) -> str:
     """What an interrupted run leaves to the next."""
     view = View(progress)
     paid, unsent = view.making + progress.saving, view.waiting + progress.not_started
+    if not paid and not unsent:
+        return "  all of it was finished"
     return f"  {words.number(paid)} go on at the provider, {words.number(unsent)} are not submitted"
 
 
