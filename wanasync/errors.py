@@ -233,19 +233,24 @@ class SubmissionUnknownError(WanError):
     """A submission was sent and its reply was lost: the task may exist and be billed.
 
     It is never sent again by itself. `idempotency_key` went with the submission: a host that honours it answers
-    a repetition with the first task. `reason` says what happened to the reply.
+    a repetition with the first task. `reason` says what happened to the reply. `candidates` are tasks in the
+    provider's list that it may have made, among which can't be told.
     """
 
     reason: str
     idempotency_key: str
     status: int | None = None
     body: str = ""
+    candidates: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return (
+        sentence = (
             f"the submission was sent, but what became of it is unknown ({self.reason}); it may be billed, "
             f"so it was not sent again (idempotency key {self.idempotency_key})"
         )
+        if self.candidates:
+            sentence += f"; tasks of that time in the provider's list: {', '.join(self.candidates)}"
+        return sentence
 
 
 @define(eq=False, slots=False)

@@ -11,8 +11,10 @@ __all__ = [
     "GatePaused",
     "ItemFinished",
     "LinkRenewed",
+    "LinksExpiring",
     "PollFailed",
     "SubmissionAccepted",
+    "SubmissionFound",
     "SubmissionRefused",
     "SubmissionUnknown",
     "TaskChanged",
@@ -55,6 +57,14 @@ class SubmissionUnknown(Event):
 
 
 @frozen(kw_only=True)
+class SubmissionFound(Event):
+    """The task of a submission whose reply was lost was found in the provider's list: by its time, as the only one."""
+
+    task_id: str
+    item_id: str | None = None
+
+
+@frozen(kw_only=True)
 class GatePaused(Event):
     """All submissions wait for `seconds`."""
 
@@ -82,6 +92,15 @@ class LinkRenewed(Event):
     """A dead link was asked for anew."""
 
     task_id: str
+
+
+@frozen(kw_only=True)
+class LinksExpiring(Event):
+    """So many finished videos are not saved yet and have less than `left` seconds; the first dies at `first`."""
+
+    count: int
+    left: float
+    first: float
 
 
 @frozen(kw_only=True)

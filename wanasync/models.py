@@ -284,6 +284,8 @@ class BatchProgress:
 
     `total` is None while the list is still being read. `planned` to `saving` count items under way, the rest are
     outcomes; `resumed` tells how many of those an earlier run had settled. `stopped` says why submissions stopped.
+    `retried` counts further tasks asked for after failed ones. Once the list is read, `added` counts the items that
+    the journal did not know, `unlisted` those it knows that are not in the list any more.
     """
 
     total: int | None = None
@@ -299,6 +301,9 @@ class BatchProgress:
     pending: int = 0
     not_started: int = 0
     resumed: int = 0
+    retried: int = 0
+    added: int = 0
+    unlisted: int = 0
     credits_reserved: float = 0.0
     credits_used: float = 0.0
     eta_seconds: float | None = None

@@ -75,7 +75,13 @@ class World:
     """
 
     def __init__(self, home: Nursery, directory: Path, prompts: Sequence[str], **emulator: Any) -> None:
-        options: dict[str, Any] = {"durations": 1.0, "queue_time": 0.1, "speed": SPEED, "epoch": EPOCH}
+        options: dict[str, Any] = {
+            "durations": 1.0,
+            "queue_time": 0.1,
+            "speed": SPEED,
+            "epoch": EPOCH,
+            "task_list": False,
+        }
         self.directory = directory / "videos"
         self.prompts = list(prompts)
         self.emu = Emulator(**options | emulator)

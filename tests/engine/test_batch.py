@@ -173,7 +173,8 @@ async def test_failed_tasks_are_told_and_not_bought_again(tmp_path: Path) -> Non
 
 @virtual_time
 async def test_a_lost_reply_is_held_and_told_each_time(tmp_path: Path) -> None:
-    async with emulated(trouble=Trouble.script(submit=["ok", "lost_reply", "processed:html_502"])) as (emu, wan):
+    trouble = Trouble.script(submit=["ok", "lost_reply", "processed:html_502"])
+    async with emulated(trouble=trouble, task_list=False) as (emu, wan):
         for _ in range(2):
             told = await outcomes(wan, CATS, tmp_path)
             assert states(told) == {OutcomeState.SAVED: 8, OutcomeState.UNKNOWN: 2}
@@ -185,7 +186,8 @@ async def test_a_lost_reply_is_held_and_told_each_time(tmp_path: Path) -> None:
 
 @virtual_time
 async def test_held_ones_are_resolved_by_replay_later(tmp_path: Path) -> None:
-    async with Emulator(epoch=START, trouble=Trouble.script(submit=["lost_reply", "processed:html_504"])) as emu:
+    trouble = Trouble.script(submit=["lost_reply", "processed:html_504"])
+    async with Emulator(epoch=START, trouble=trouble, task_list=False) as emu:
         async with session_on(emu) as wan:
             await outcomes(wan, CATS, tmp_path)
         async with session_on(emu, on_unknown="replay") as wan:

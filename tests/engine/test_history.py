@@ -15,7 +15,7 @@ CATS = [f"cat {number}" for number in range(10)]
 @virtual_time
 async def test_a_finished_batch_is_told_from_its_journal(tmp_path: Path) -> None:
     trouble = Trouble.script(task=["failed"], submit=["ok", "http_400", "lost_reply"])
-    async with emulated(trouble=trouble) as (emu, wan):
+    async with emulated(trouble=trouble, task_list=False) as (emu, wan):
         async with wan.batch(CATS, tmp_path) as batch:
             told = {outcome.id: outcome async for outcome in batch}
         async with BatchHistory(tmp_path) as history:

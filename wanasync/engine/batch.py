@@ -11,14 +11,14 @@ it is needed: thousands of tasks in flight cost a dict entry each.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import logging
 from collections import Counter, deque
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable, Iterator
-from itertools import islice
+from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar, assert_never
+from typing import Any, Self, assert_never
 
 from attrs import Factory, define, field
 
@@ -29,6 +29,8 @@ from wanasync.edges.journal import Journal
 from wanasync.edges.retrying import full_jitter
 from wanasync.engine.gate import Gate, Ticket
 from wanasync.engine.poller import Poller
+from wanasync.engine.reading import Requests, as_planned, chunks, missing_files
+from wanasync.engine.recent import RecentTasks
 from wanasync.engine.saver import Saver
 from wanasync.engine.submitter import NeverSent, SubmitResult, Submitter
 from wanasync.engine.task import failed
@@ -41,6 +43,7 @@ from wanasync.errors import (
     LinkExpiredError,
     PermissionDeniedError,
     RequestValidationError,
+    SubmissionUnknownError,
     TaskError,
     WanError,
 )
@@ -52,23 +55,22 @@ from wanasync.models import (
     TaskSnapshot,
     TaskStatus,
     VideoRequest,
-    as_request,
 )
 from wanasync.rules.budget import Budget, Verdict
+from wanasync.rules.deadlines import Deadlines
+from wanasync.rules.failures import may_try_again, wait_before
 from wanasync.rules.lifecycle import PAID_STATES, ItemEvent, ItemState
-from wanasync.rules.outcomes import Next, next_step, outcome
+from wanasync.rules.links import death_of
+from wanasync.rules.outcomes import Next, next_step, outcome, unknown_reason
 from wanasync.rules.pacing import PaceRecord
 from wanasync.rules.provenance import objection
 from wanasync.rules.records import ItemRecord, PlannedItem
 from wanasync.rules.replies import Accepted, Refused, Throttled, Unknown
+from wanasync.rules.resolution import Resolution
 
 __all__ = ["Batch", "Requests"]
 
 logger = logging.getLogger("wanasync.batch")
-
-T = TypeVar("T")
-
-Requests = Iterable[str | VideoRequest | BatchItem] | AsyncIterable[str | VideoRequest | BatchItem]
 
 CHUNK = 200
 """Items planned in one journal transaction."""
@@ -78,6 +80,12 @@ UNREAD_OUTCOMES = 1000
 """A user who reads outcomes slowly slows the reading of the list, never the saving of videos."""
 
 OUTAGE_BASE, OUTAGE_CAP = 1.0, 60.0
+LOOK_UP_AFTER = 15.0
+"""Seconds after a lost reply before the provider's list is asked: a task may be some time in coming there, and replies
+are seldom lost alone."""
+LONGEST_NAP = 300.0
+"""Deadlines are by the wall's clock, which may be set while a nap is by the loop's."""
+
 PACE, PRICES, PROVIDER = "pace", "prices", "provider"
 
 STOPS_THE_LANE = (AuthenticationError, PermissionDeniedError, InsufficientCreditError)
@@ -107,11 +115,13 @@ class Batch:
         poller: Poller,
         saver: Saver,
         submitter: Submitter,
+        recent: RecentTasks,
         clock: Callable[[], float],
         emit: Callable[[events.Event], None],
         budget: float | None = None,
         limit: int | None = None,
         total: int | None = None,
+        retry_failed: int = 0,
     ) -> None:
         if isinstance(requests, str | bytes | VideoRequest | BatchItem):
             raise RequestValidationError("requests", requests, "must be a list of requests, not a single one")
@@ -123,11 +133,13 @@ class Batch:
         self._poller = poller
         self._saver = saver
         self._submitter = submitter
+        self._recent = recent
         self._clock = clock
         self._emit = emit
         self._budget = Budget(budget)
         self._limit = limit
         self._total = total
+        self._retry_failed = retry_failed
         self._stopped: str | None = None
         self._failure: BaseException | None = None
         self._ended = False
@@ -135,6 +147,8 @@ class Batch:
         self._planned: deque[Candidate] = deque()
         self._live: dict[str, str] = {}
         self._recovered: set[str] = set()
+        self._without_reply: list[ItemRecord] = []
+        self._deadlines = Deadlines()
         self._tally = Tally()
         self._reached = False
         self._unreached = 0
@@ -153,7 +167,8 @@ class Batch:
         except BaseException:
             await self._leave()
             raise
-        self._lanes = [asyncio.ensure_future(self._guarded(lane)) for lane in (self._read_list(), self._dispatch())]
+        lanes = (self._read_list(), self._dispatch(), self._look_up_lost(), self._watch_links())
+        self._lanes = [asyncio.ensure_future(self._guarded(lane)) for lane in lanes]
         return self
 
     async def __aexit__(
@@ -218,6 +233,9 @@ class Batch:
             following=len(self._live),
             saving=tally.saving,
             resumed=tally.resumed,
+            retried=tally.retried,
+            added=tally.added,
+            unlisted=tally.unlisted,
             credits_reserved=tally.credits_reserved,
             credits_used=tally.credits_used,
             eta_seconds=self._eta(),
@@ -241,7 +259,7 @@ class Batch:
     # What a run takes over from an earlier one, and from the list.
 
     async def _take_over(self) -> None:
-        """Paid tasks come first, wherever their items stand in the list: their links may be dying."""
+        """What is or may be paid for comes first, wherever it stands in the list: links may be dying."""
         await self._check_provider()
         await self._recall()
         totals = await self._journal.totals()
@@ -249,7 +267,9 @@ class Batch:
         self._tally.credits_reserved = totals.reserved
         self._tally.credits_used = totals.used
         async for record in self._journal.iter_items({ItemState.UNKNOWN}):
+            self._recovered.add(record.key)
             self._budget.hold(record.request)
+            self._take(record)
         async for record in self._journal.iter_items({ItemState.ACCEPTED, ItemState.READY}):
             self._recovered.add(record.key)
             self._gate.track(paid_task(record))
@@ -267,11 +287,13 @@ class Batch:
 
     async def _read_list(self) -> None:
         index = 0
+        known = await self._item_count()
         try:
             async for chunk in chunks(self._requests, CHUNK):
                 await self._until(self._has_room)
                 await self._plan(index, chunk)
                 index += len(chunk)
+            await self._compare(known)
         except WanError:
             raise
         except Exception as error:  # noqa: BLE001 — whatever the user's list raises, what is paid for is finished
@@ -279,6 +301,17 @@ class Batch:
             self.stop(f"the list could not be read on: {error!r}")
         self._read_all = True
         self._end_if_done()
+
+    async def _compare(self, known: int) -> None:
+        """How the list differs from the one that an earlier run was given; `known` is how many items that had left."""
+        items = await self._item_count()
+        self._tally.added = items - known
+        self._tally.unlisted = items - self._tally.listed
+        if known and (self._tally.added or self._tally.unlisted):
+            logger.info("%d items are new, %d are not in the list any more", self._tally.added, self._tally.unlisted)
+
+    async def _item_count(self) -> int:
+        return sum((await self._journal.counts()).values())
 
     def _has_room(self) -> bool:
         return len(self._planned) < READ_AHEAD and self._outcomes.qsize() < UNREAD_OUTCOMES
@@ -289,11 +322,14 @@ class Batch:
             records += planned
         saved = [record for record in records if record.state is ItemState.SAVED]
         gone = await asyncio.to_thread(missing_files, self.directory, saved) if saved else set()
+        self._tally.listed += len(records)
         for record in records:
             if record.key in self._recovered:
                 continue
             if record.key in gone:
                 record = await self._journal.record(record.key, ItemEvent.FILE_LOST)
+            elif self._may_try_again(record):
+                record = await self._tried_again(record)
             self._take(record)
 
     async def _as_planned(
@@ -320,8 +356,8 @@ class Batch:
         self._tally.taken += 1
         self._tell(Outcome(str(index), index, request, OutcomeState.REJECTED, error=error))
 
-    def _take(self, record: ItemRecord) -> None:
-        self._tally.taken += 1
+    def _take(self, record: ItemRecord, *, again: bool = False) -> None:
+        self._tally.taken += not again
         match next_step(record.state, self._config.on_unknown):
             case Next.SUBMIT | Next.RESUBMIT:
                 self._planned.append(Candidate(record, is_held=record.state is ItemState.UNKNOWN))
@@ -330,6 +366,9 @@ class Batch:
                 self._follow(record)
             case Next.SAVE:
                 self._spawn(self._save(record))
+            case Next.LOOK_UP:
+                self._without_reply.append(record)
+                self._poke()
             case Next.REPORT:
                 self._tally.resumed += 1
                 self._tell(outcome(record, self.directory, resumed=True))
@@ -460,7 +499,7 @@ class Batch:
         if not self._tally.accepted and self._unreached >= self._config.connect_attempts:
             self.stop("the provider can't be reached", error)
             return
-        await asyncio.sleep(next(self._waits))
+        await self._pause(next(self._waits))
 
     def _refused(self, candidate: Candidate, error: APIError) -> None:
         self._release(candidate)
@@ -473,11 +512,58 @@ class Batch:
         candidate.lost_replies += 1
         if candidate.lost_replies == 1:
             self._tally.unknown += 1
-        if self._config.on_unknown == "hold" or candidate.lost_replies >= self._config.connect_attempts:
+        if self._config.on_unknown == "hold":
+            self._without_reply.append(candidate.record)
+            self._poke()
+        elif candidate.lost_replies >= self._config.connect_attempts:
             self._tell(outcome(candidate.record, self.directory))
-            return
-        await asyncio.sleep(next(self._waits))
-        self._back(candidate)
+        else:
+            await self._pause(next(self._waits))
+            self._back(candidate)
+
+    # Lost replies: what does the provider's list tell of them?
+
+    async def _look_up_lost(self) -> None:
+        while True:
+            await self._until(lambda: bool(self._without_reply))
+            if self._recent.is_offered:
+                await asyncio.sleep(self._too_early())
+            lost, self._without_reply = self._without_reply, []
+            await self._resolve(lost)
+
+    def _too_early(self) -> float:
+        now = self._clock()
+        # A clock that was set back must not make this wait for long.
+        return min(
+            max((record.updated_at or now) + LOOK_UP_AFTER - now for record in self._without_reply), LOOK_UP_AFTER
+        )
+
+    async def _resolve(self, lost: list[ItemRecord]) -> None:
+        resolution = Resolution()
+        if self._recent.is_offered:
+            others = self._submitter.recently_accepted
+            resolution = await self._recent.find(lost, self._journal, others, self._config.read_timeout)
+        for record in lost:
+            task_id = resolution.found.get(record.key)
+            if task_id is not None:
+                await self._found(record, task_id)
+            else:
+                self._still_unknown(record, resolution.candidates.get(record.key, ()))
+
+    async def _found(self, record: ItemRecord, task_id: str) -> None:
+        logger.warning("a lost submission was found in the provider's list, by its time alone: task %s", task_id)
+        request = record.request
+        record = await self._journal.record(record.key, ItemEvent.RESOLVED, task_id=task_id)
+        self._budget.reserve(request, self._budget.price(request))
+        self._emit(events.SubmissionFound(at=self._clock(), task_id=task_id, item_id=record.item_id or record.key))
+        self._gate.track(task_id)
+        self._follow(record)
+
+    def _still_unknown(self, record: ItemRecord, candidates: tuple[str, ...]) -> None:
+        resumed = record.key in self._recovered
+        self._tally.resumed += resumed
+        error = SubmissionUnknownError(unknown_reason(record), record.idempotency_key, candidates=candidates)
+        self._tell(outcome(record, self.directory, error=error, resumed=resumed))
 
     # Following.
 
@@ -516,21 +602,25 @@ class Batch:
         if snapshot.status is not TaskStatus.COMPLETED:
             await self._failed(key, snapshot)
             return
+        record = await self._journal.get(key)
         record = await self._journal.record(
             key,
             ItemEvent.LINKED,
             links=snapshot.links,
-            link_deadline=self._deadline(snapshot),
+            link_deadline=self._deadline(snapshot, record),
             credits_used=snapshot.credits_used,
         )
         self._budget.settle(record.credits_reserved, snapshot.credits_used)
         self._tally.credits_used += snapshot.credits_used or 0.0
         await self._save(record)
 
-    def _deadline(self, snapshot: TaskSnapshot) -> float:
-        """Links live from generation (provider's document), which is never before the task's creation."""
+    def _deadline(self, snapshot: TaskSnapshot, record: ItemRecord) -> float:
+        """When the links die at the earliest: they live from generation (provider's document), which is never before
+        the submission, and which we may have noticed long after."""
         now = self._clock()
-        return min(snapshot.created or now, now) + self._config.link_lifetime
+        made = min(moment for moment in (snapshot.created, record.submitted_at, now) if moment is not None)
+        said = (death_of(link) for link in snapshot.links)
+        return min([made + self._config.link_lifetime, *(death for death in said if death is not None)])
 
     async def _failed(self, key: str, snapshot: TaskSnapshot) -> None:
         error = failed(snapshot)
@@ -538,16 +628,34 @@ class Batch:
         record = await self._journal.record(key, ItemEvent.FAILED, error_code=code, error_message=error.message)
         # A failed task is not charged (seen in public client code).
         self._budget.settle(record.credits_reserved, 0.0)
-        self._tell(outcome(record, self.directory, error=error))
+        if self._may_try_again(record) and self._stopped is None:
+            await self._pause(wait_before(record.attempt))
+        if self._may_try_again(record) and self._stopped is None:
+            self._take(await self._tried_again(record), again=True)
+        else:
+            self._tell(outcome(record, self.directory, error=error))
+
+    def _may_try_again(self, record: ItemRecord) -> bool:
+        failed = record.state is ItemState.FAILED
+        return failed and may_try_again(record.error_code, record.attempt, self._retry_failed)
+
+    async def _tried_again(self, record: ItemRecord) -> ItemRecord:
+        """The item of a failed task, planned anew: with another idempotency key, for another task."""
+        logger.info("item %s is tried again, its task %s failed: %s", record.key, record.task_id, record.error_code)
+        self._tally.retried += 1
+        return await self._journal.record(record.key, ItemEvent.RETRY)
 
     # Saving.
 
     async def _save(self, record: ItemRecord) -> None:
         self._tally.saving += 1
+        self._deadlines.add(record.key, record.link_deadline or self._clock())
+        self._poke()
         try:
             told = await self._saved(record)
         finally:
             self._tally.saving -= 1
+            self._deadlines.remove(record.key)
         self._tell(told)
 
     async def _saved(self, record: ItemRecord) -> Outcome:
@@ -570,6 +678,19 @@ class Batch:
         record = await self._journal.record(record.key, ItemEvent.SAVED, bytes=video.bytes, sha256=video.sha256)
         self._emit(events.VideoSaved(at=self._clock(), video=video))
         return outcome(record, self.directory, video=video)
+
+    async def _watch_links(self) -> None:
+        """Warn of links that will die soon with their videos still waiting: the disk or the line is too slow."""
+        while True:
+            await self._until(lambda: self._deadlines.next_at() is not None)
+            for near in self._deadlines.crossed(self._clock()):
+                logger.warning(
+                    "%d finished videos are not saved, and their links die within %g h", near.count, near.left / 3600
+                )
+                self._emit(events.LinksExpiring(at=self._clock(), count=near.count, left=near.left, first=near.first))
+            nearest = self._deadlines.next_at()
+            if nearest is not None:
+                await asyncio.sleep(min(max(nearest - self._clock(), 0.0), LONGEST_NAP))
 
     # Telling, waking, ending.
 
@@ -602,6 +723,12 @@ class Batch:
             sleeper: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._sleepers.append(sleeper)
             await sleeper
+
+    async def _pause(self, seconds: float) -> None:
+        """Sleep, but no longer than until the batch is stopped."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._until(lambda: self._stopped is not None)
 
     def _poke(self) -> None:
         sleepers, self._sleepers = self._sleepers, []
@@ -642,6 +769,10 @@ class Tally:
 
     taken: int = 0
     resumed: int = 0
+    retried: int = 0
+    listed: int = 0
+    added: int = 0
+    unlisted: int = 0
     posting: int = 0
     saving: int = 0
     accepted: int = 0
@@ -718,48 +849,6 @@ def is_disk_full(error: BaseException | None) -> bool:
             return True
         error = error.__cause__
     return False
-
-
-def as_planned(index: int, entry: str | VideoRequest | BatchItem) -> PlannedItem:
-    """An entry of the list as the journal takes it. Raises `RequestValidationError`."""
-    if isinstance(entry, BatchItem):
-        return PlannedItem(index, as_request(entry.request), entry.id, entry.file)
-    return PlannedItem(index, as_request(entry))
-
-
-def missing_files(directory: Path, records: list[ItemRecord]) -> set[str]:
-    """Keys of saved items whose file is gone or has another size than was saved."""
-    return {record.key for record in records if size_of(directory / record.file) != record.bytes}
-
-
-def size_of(path: Path) -> int | None:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return None
-
-
-async def chunks(requests: Requests, size: int) -> AsyncIterator[list[str | VideoRequest | BatchItem]]:
-    """The list in pieces. An async list is passed on entry by entry: its next one may be long in coming."""
-    if isinstance(requests, AsyncIterable):
-        async for entry in requests:
-            yield [entry]
-        return
-    entries = iter(requests)
-    broken: list[Exception] = []
-    while chunk := list(_until_broken(islice(entries, size), broken)):
-        yield chunk
-        await asyncio.sleep(0)
-    if broken:
-        raise broken[0]
-
-
-def _until_broken(entries: Iterator[T], broken: list[Exception]) -> Iterator[T]:
-    """The entries before an error of the list's own, which goes into `broken`: they are to be planned first."""
-    try:
-        yield from entries
-    except Exception as error:  # noqa: BLE001 — raised by the caller, later
-        broken.append(error)
 
 
 def _being_cancelled() -> bool:

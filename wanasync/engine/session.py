@@ -7,7 +7,7 @@ import logging
 import os
 import random
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
@@ -22,6 +22,7 @@ from wanasync.edges.transport import Transport
 from wanasync.engine.batch import Batch, Requests
 from wanasync.engine.gate import Gate
 from wanasync.engine.poller import Poller
+from wanasync.engine.recent import RecentTasks
 from wanasync.engine.saver import Saver
 from wanasync.engine.submitter import NeverSent, NoLog, Submitter
 from wanasync.engine.task import Following, Task
@@ -95,6 +96,7 @@ class WanSession:
         self._poller = Poller(self._ask, self._ask_many, config, clock=self._clock, rng=jitter, observe=self._observe)
         self._saver = Saver(self._transport, self._ask, config, clock=self._clock)
         self._submitter = Submitter(config, self._transport, self._gate, clock=self._clock, emit=self._emit)
+        self._recent = RecentTasks(self._recent_page)
         self._following = Following(
             self._poller, self._saver, self.query, self._check, self._clock, config.link_lifetime
         )
@@ -180,12 +182,15 @@ class WanSession:
         budget: float | None = None,
         limit: int | None = None,
         total: int | None = None,
+        retry_failed: int = 0,
     ) -> Batch:
         """Many requests with one durable journal in the directory `to`; the same call continues an earlier run.
 
         `requests` is any iterable or async iterable of prompts, `VideoRequest`s or `BatchItem`s; it is read lazily.
         `budget` caps the credits of the whole batch, earlier runs included; `limit` the submissions of this run;
-        `total` is the list's length, where known, for progress. See `Batch`.
+        `total` is the list's length, where known, for progress. `retry_failed` is how many further tasks may be asked
+        for, in all runs together, for an item whose task failed by what the provider calls its own fault; each is
+        paid for if it succeeds. See `Batch`.
         """
         self._check()
         return Batch(
@@ -196,11 +201,13 @@ class WanSession:
             poller=self._poller,
             saver=self._saver,
             submitter=self._submitter,
+            recent=self._recent,
             clock=self._clock,
             emit=self._emit,
             budget=budget,
             limit=limit,
             total=total,
+            retry_failed=retry_failed,
         )
 
     async def credits(self) -> Credits:
@@ -208,6 +215,15 @@ class WanSession:
         self._check()
         call = calls.credits_call(self.config.base_url)
         return await _repeated(lambda: self._read(call, replies.read_credits))
+
+    def recent_tasks(self, *, status: str | None = None) -> AsyncIterator[TaskSnapshot]:
+        """The account's recent tasks, newest first, where the host has a list of them; without links.
+
+        Each is read as far as the list tells; `status` is the provider's word to choose by. Raises `NotFoundError`
+        where there is no such list, else as `query`.
+        """
+        self._check()
+        return self._recent.all(status)
 
     async def query(self, task_id: str) -> TaskSnapshot:
         """Look at a task once, now; what fails on the way is repeated a few times. Raises like `Task.refresh`."""
@@ -239,6 +255,10 @@ class WanSession:
 
     async def _ask_many(self, task_ids: Sequence[str]) -> Sequence[TaskSnapshot]:
         return await self._read(calls.batch_query_call(self.config.base_url, task_ids), replies.read_tasks)
+
+    async def _recent_page(self, page: int, status: str | None) -> replies.TaskPage:
+        call = calls.list_call(self.config.base_url, page=page, status=status)
+        return await _repeated(lambda: self._read(call, replies.read_task_list))
 
     async def _read(self, call: calls.Call, reader: Callable[..., T]) -> T:
         reply: Reply = await self._transport.send(call)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable
 from typing import Protocol, assert_never
 
@@ -71,6 +72,7 @@ class Submitter:
         self._clock = clock
         self._emit = emit
         self._under_way: set[asyncio.Task[SubmitResult]] = set()
+        self.recently_accepted: deque[str] = deque(maxlen=10_000)
         self.credits_reserved = 0.0
         self.unknown = 0
 
@@ -118,6 +120,7 @@ class Submitter:
         match result:
             case Accepted(snapshot=snapshot):
                 self._gate.accepted(ticket, snapshot.id)
+                self.recently_accepted.append(snapshot.id)
                 self.credits_reserved += snapshot.credits_reserved or 0.0
             case Throttled(retry_after=retry_after, firm=firm):
                 self._gate.throttled(ticket, retry_after, firm=firm)

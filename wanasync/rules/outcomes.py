@@ -16,7 +16,7 @@ from wanasync.models import Outcome, OutcomeState, SavedVideo, TaskFailure
 from wanasync.rules.lifecycle import ItemState
 from wanasync.rules.records import ItemRecord
 
-__all__ = ["Next", "next_step", "outcome", "states_of"]
+__all__ = ["Next", "next_step", "outcome", "states_of", "unknown_reason"]
 
 
 class Next(enum.Enum):
@@ -25,6 +25,8 @@ class Next(enum.Enum):
     SUBMIT = "submit"
     RESUBMIT = "resubmit"
     """The same idempotency key again, since the user chose so."""
+    LOOK_UP = "look up"
+    """May be paid for: does the provider's list of tasks tell? If not, tell the outcome."""
     FOLLOW = "follow"
     """Paid for: ask the provider, which also renews the link."""
     SAVE = "save"
@@ -50,7 +52,7 @@ _STEPS = {
 
 def next_step(state: ItemState, on_unknown: str) -> Next:
     if state is ItemState.UNKNOWN:
-        return Next.REPORT if on_unknown == "hold" else Next.RESUBMIT
+        return Next.LOOK_UP if on_unknown == "hold" else Next.RESUBMIT
     return _STEPS[state]
 
 
@@ -108,8 +110,15 @@ def _video(record: ItemRecord, directory: Path) -> SavedVideo | None:
     )
 
 
+def unknown_reason(record: ItemRecord) -> str:
+    return record.error_message or _NO_REASON
+
+
+_NO_REASON = "no reason was kept"
+
+
 def _error(record: ItemRecord) -> WanError | None:
-    words = record.error_message or "no reason was kept"
+    words = record.error_message or _NO_REASON
     match record.state:
         case ItemState.FAILED:
             failure = TaskFailure(record.error_code, record.error_message or "")

@@ -94,8 +94,26 @@ def _create(db: sqlite3.Connection) -> None:
     db.execute("INSERT INTO meta VALUES ('journal_id', ?)", (secrets.token_hex(16),))
 
 
+def _keep_attempts(db: sqlite3.Connection) -> None:
+    # Tasks that failed and were followed by another one for the same item.
+    db.execute(
+        """
+        CREATE TABLE attempt (
+            seq INTEGER NOT NULL,
+            attempt INTEGER NOT NULL,
+            task_id TEXT NOT NULL,
+            submitted_at REAL,
+            error_code TEXT,
+            error_message TEXT,
+            failed_at REAL,
+            PRIMARY KEY (seq, attempt)
+        ) WITHOUT ROWID
+        """
+    )
+
+
 # Each brings a database from its place in the tuple to the next version.
-MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_create,)
+MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_create, _keep_attempts)
 
 _COLUMNS = (
     "item.key, item.seq, item.idx, item.item_id, item.request, item.file, state, attempt, task_id, submitted_at, "
@@ -112,6 +130,18 @@ TALLY = (
     "UPDATE tally SET items = items + ?, credits_reserved = credits_reserved + ?, credits_used = credits_used + ?, "
     "committed = committed + ? WHERE state = ?"
 )
+
+KEEP_ATTEMPT = """
+INSERT OR REPLACE INTO attempt
+SELECT seq, attempt, task_id, submitted_at, error_code, error_message, updated_at FROM progress
+WHERE seq = ? AND task_id IS NOT NULL
+"""
+# One pass over the table: an index of task ids would cost each record more than this rare question is worth.
+KNOWN_TASKS = """
+SELECT task_id, submitted_at FROM progress WHERE task_id IN (SELECT value FROM json_each(:ids))
+UNION ALL
+SELECT task_id, submitted_at FROM attempt WHERE task_id IN (SELECT value FROM json_each(:ids))
+"""
 
 
 def key_number(key: str) -> int:

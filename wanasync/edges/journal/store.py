@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import json
 import os
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,6 +25,8 @@ from wanasync.edges.journal.opening import (
 from wanasync.edges.journal.planning import Planning
 from wanasync.edges.journal.schema import (
     CODES,
+    KEEP_ATTEMPT,
+    KNOWN_TASKS,
     PLANNED,
     SAVED,
     SELECT,
@@ -72,6 +76,7 @@ class Store:
         self._first_new_seq = 1
         self._listed = bytearray()
         self._has_files = False
+        self._files: list[int] = []
         # What was written last, so that an item's next step needn't read it again. Only this process writes, and each
         # write compares the state on disk all the same.
         self._recent: dict[str, ItemRecord] = {}
@@ -102,6 +107,7 @@ class Store:
             with self._transaction():
                 migrate(self._db)
                 self._settle_interrupted(now)
+            self._files = _file_numbers(self.path)
         self.journal_id = self._identity()
         self.last_seq = self._last_seq()
         self._first_new_seq = self.last_seq + 1
@@ -170,11 +176,18 @@ class Store:
             raise JournalError(self._broken.message, self._broken.path) from self._broken
         try:
             with self._transaction():
-                return [_attempt(operation) for operation in operations]
+                answers = [_attempt(operation) for operation in operations]
+                self._check_in_place()
+                return answers
         except FAILURES as error:
             failure = self._error("could not be read" if self._read_only else "could not be written", error)
             self._broken = None if self._read_only else failure
             raise failure from error
+
+    def _check_in_place(self) -> None:
+        """SQLite would go on writing into files that were removed, or replaced by a copy: a journal nobody can find."""
+        if self._files and _file_numbers(self.path) != self._files:
+            raise FileNotFoundError(errno.ENOENT, "its files were removed or replaced while the run used them")
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -202,6 +215,8 @@ class Store:
     def record(self, key: str, event: ItemEvent, changes: Mapping[str, Any], now: float) -> ItemRecord:
         before = self._recent.pop(key, None) or self.get(key)
         after = advance(before, event, changes, now=now)
+        if event is ItemEvent.RETRY:
+            self._db.execute(KEEP_ATTEMPT, (before.seq,))
         self._write(before, after)
         self._recent[key] = after
         if len(self._recent) > _MAX_RECENT:
@@ -232,6 +247,9 @@ class Store:
             where = f"state = ? AND state <> {SAVED} AND progress.seq > ? ORDER BY progress.seq LIMIT {CHUNK}"
             rows = self._db.execute(f"{SELECT} WHERE {where}", (CODES[state], after))
         return [self._read(row) for row in rows]
+
+    def known_tasks(self, task_ids: Sequence[str]) -> dict[str, float | None]:
+        return dict(self._db.execute(KNOWN_TASKS, {"ids": json.dumps(task_ids)}).fetchall())
 
     def counts(self) -> Mapping[ItemState, int]:
         rows = self._db.execute("SELECT state, items FROM tally").fetchall()
@@ -312,12 +330,25 @@ class Store:
     def change(self, before: ItemRecord, after: ItemRecord) -> None:
         new = (after.index, after.request_json, after.file, after.seq)
         self._db.execute("UPDATE item SET idx = ?, request = ?, file = ? WHERE seq = ?", new)
+        if after.attempt != before.attempt:
+            self._db.execute(KEEP_ATTEMPT, (before.seq,))
         self._recent.pop(after.key, None)
         if (after.state, after.attempt) != (before.state, before.attempt):
             self._write(before, after)
 
     def claim_names(self, owners: Mapping[int, int]) -> None:
         self._db.executemany("INSERT OR REPLACE INTO name VALUES (?, ?)", owners.items())
+
+
+def _file_numbers(path: Path) -> list[int]:
+    """What tells the database and its log from others of their names; the log may be missing where there is none."""
+    numbers = []
+    for name in (path, f"{path}-wal"):
+        try:
+            numbers.append(os.stat(name).st_ino)
+        except FileNotFoundError:
+            numbers.append(0)
+    return numbers
 
 
 def _has_files(directory: Path) -> bool:

@@ -121,6 +121,10 @@ class Journal:
                     yield record
                 after = chunk[-1].seq
 
+    async def known_tasks(self, task_ids: Sequence[str]) -> Mapping[str, float | None]:
+        """Those of the tasks that are, or were, an item's, with when they were submitted."""
+        return await self._do(functools.partial(self._store.known_tasks, task_ids))
+
     def is_listed(self, record: ItemRecord) -> bool:
         """Whether the item came in a list planned since the journal was opened."""
         return self._store.is_listed(record.seq)
