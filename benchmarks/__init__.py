@@ -1,1 +1,1 @@
-"""Measurements; each module is run by itself: `python -m benchmarks.NAME`."""
+"""Measurements beside what else could be used: `python -m benchmarks` runs all, `python -m benchmarks NAME` one."""

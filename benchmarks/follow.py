@@ -16,8 +16,9 @@ from collections.abc import Callable
 from functools import partial
 from random import Random
 
-from attrs import evolve, field, frozen
+from attrs import field, frozen
 
+from benchmarks.results import Figure, Report, Target, at_most, figure
 from wanasync.config import Config
 from wanasync.engine.poller import Poller
 from wanasync.errors import WanError
@@ -249,32 +250,72 @@ async def load(tasks: int = 50_000) -> tuple[float, float, float]:
     return waiting, looked_at, spent / polls * 1e6
 
 
-def _line(what: str, result: Result) -> None:
-    print(f"{what:<58} {result.polls:7.2f} {result.lag:8.2f}")
+def _figures(case: str, subject: str, result: Result, *targets: Target | None) -> list[Figure]:
+    polls, lag = (*targets, None, None)[:2]
+    return [
+        figure(case, subject, "polls a task", [result.polls], polls),
+        figure(case, subject, "lag s", [result.lag], lag),
+    ]
+
+
+EQUAL_POLLS = ((0.2, 9.4, at_most(2.6)), (0.2, 4.0, at_most(7)), (0.35, 9.5, None), (0.35, 4.0, None), (0.6, 9.9, None))
+
+
+def _at_equal_polls(tasks: int) -> list[Figure]:
+    figures: list[Figure] = []
+    for sigma, polls, lag in EQUAL_POLLS:
+        world, case = World(sigma, tasks=tasks), f"σ {sigma}, {polls:g} polls a task"
+        figures += _figures(case, "learned", at_polls(polls, Learned, world, 0.02, 40), None, lag)
+        figures += _figures(case, "fixed interval", at_polls(polls, Fixed, world, 1, 200))
+    return figures + _figures("σ 0.2, 2 → 30 s", "exponential", average(Exponential, World(tasks=tasks)))
+
+
+def _of_other_worlds(tasks: int) -> list[Figure]:
+    figures: list[Figure] = []
+    for curve, name in ((1.0, "linear"), (2.0, "slow-start")):
+        for put_off in (1.0, 30.0):
+            world = World(0.35, curve=curve, tasks=tasks)
+            result = at_polls(4, partial(Learned, put_off=put_off), world, 0.1, 40)
+            figures += _figures(f"σ 0.35, {name} progress, put_off {put_off:g}", "learned", result)
+    for median in (30, 60, 240, 480):
+        world = World(0.35, median, tasks=tasks)
+        figures += _figures(
+            f"σ 0.35, median {median} s, estimate 120 s", "learned", average(partial(Learned, 0.57), world)
+        )
+    failing = World(0.35, early_failures=0.03, tasks=tasks)
+    return figures + _figures("σ 0.35, 3 % fail at once", "learned", average(partial(Learned, 1.0), failing))
+
+
+def _of_the_poller(tasks: int) -> list[Figure]:
+    figures: list[Figure] = []
+    for sigma in (0.2, 0.35, 0.6):
+        figures += _figures(f"σ {sigma}", "wanasync", run(follow(World(sigma, tasks=tasks))))
+    world = World(tasks=tasks)
+    figures += _figures("σ 0.2, batch query (requests)", "wanasync", run(follow(world, batch=True)))
+    called_back = run(follow(world, callbacks=0.3))
+    figures += _figures("σ 0.2, callbacks after 0.3 s", "wanasync", called_back, at_most(1), at_most(0.4))
+    return figures + _figures("σ 0.35, linear progress", "wanasync", run(follow(World(0.35, curve=1.0, tasks=tasks))))
+
+
+def _of_many(tasks: int) -> list[Figure]:
+    waiting, looked_at, microseconds = run(load(tasks))
+    case = f"{tasks:,} in flight"
+    return [
+        figure(case, "wanasync", "B a waiting task", [waiting], at_most(400)),
+        figure(case, "wanasync", "B a task looked at", [looked_at], at_most(400)),
+        figure(case, "wanasync", "CPU µs a look", [microseconds]),
+    ]
+
+
+def measure(*, tasks: int = 1000, many: int = 50_000, quick: bool = False) -> Report:
+    if quick:
+        tasks, many = 30, 500
+    figures = [*_at_equal_polls(tasks), *_of_other_worlds(tasks), *_of_the_poller(tasks), *_of_many(many)]
+    return Report("follow", f"Following {tasks} tasks: polls, and seconds from done to known", figures, quick=quick)
 
 
 def main() -> None:
-    print(f"{'':<58} {'polls':>7} {'lag s':>8}")
-    for sigma, polls in ((0.2, 9.4), (0.2, 4.0), (0.35, 9.5), (0.35, 4.0), (0.6, 9.9)):
-        world = World(sigma)
-        _line(f"σ {sigma}: learned", at_polls(polls, Learned, world, 0.02, 40))
-        _line(f"σ {sigma}: fixed interval", at_polls(polls, Fixed, world, 1, 200))
-    _line("σ 0.2: exponential 2 → 30 s", average(Exponential, World()))
-    for curve, name in ((1.0, "linear"), (2.0, "slow-start")):
-        for put_off in (1.0, 30.0):
-            make = partial(Learned, put_off=put_off)
-            _line(f"σ 0.35: {name} progress, put_off {put_off:g}", at_polls(4, make, World(0.35, curve=curve), 0.1, 40))
-    for median in (30, 60, 240, 480):
-        _line(f"σ 0.35: median {median} s, estimate 120 s", average(partial(Learned, 0.57), World(0.35, median)))
-    _line("σ 0.35: 3 % fail in their first seconds", average(partial(Learned, 1.0), World(0.35, early_failures=0.03)))
-    print("the poller itself")
-    for sigma in (0.2, 0.35, 0.6):
-        _line(f"σ {sigma}", run(follow(World(sigma))))
-    _line("σ 0.2, batch query (requests)", run(follow(World(), batch=True)))
-    _line("σ 0.2, callbacks after 0.3 s", run(follow(World(), callbacks=0.3)))
-    _line("σ 0.35, linear progress", run(follow(evolve(World(0.35), curve=1.0))))
-    waiting, looked_at, microseconds = run(load())
-    print(f"50,000 followed: {waiting:.0f} B a task, {looked_at:.0f} B after a look, {microseconds:.0f} µs a look")
+    print(measure())
 
 
 if __name__ == "__main__":

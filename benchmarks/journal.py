@@ -25,6 +25,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from attrs import define, field
+
+from benchmarks.results import Figure, Report, at_least, at_most, figure
 from wanasync.edges.journal import CHUNK, FOLDER, Journal
 from wanasync.models import VideoRequest
 from wanasync.rules.lifecycle import ItemEvent, ItemState
@@ -123,19 +126,22 @@ def _one_transaction(db: sqlite3.Connection) -> float:
     return time.perf_counter() - started
 
 
-def measure_records(root: Path, arguments: argparse.Namespace) -> None:
-    print(f"{'writers':>8} {'records/s':>10} {'p50 ms':>8} {'CPU µs':>8}   {'sync ms':>8} {'100 rows ms':>12}")
-    for writers in arguments.writers:
-        rounds = []
-        for number in range(arguments.rounds):
-            directory = root / f"records {writers} {number}"
+def measure_records(root: Path, writers: Sequence[int], most: int, rounds: int) -> Iterator[Figure]:
+    for count in writers:
+        samples = []
+        for number in range(rounds):
+            directory = root / f"records {count} {number}"
             directory.mkdir()
-            count = min(arguments.records, writers * 400)
             bare = bare_sync(directory), bare_transaction(directory)
-            rounds.append((*asyncio.run(records_round(directory, writers, count)), *bare))
+            samples.append((*asyncio.run(records_round(directory, count, min(most, count * 400))), *bare))
             shutil.rmtree(directory)
-        rate, wait, cpu, sync, rows = (statistics.median(column) for column in zip(*rounds, strict=True))
-        print(f"{writers:8} {rate:10,.0f} {wait * 1e3:8.2f} {cpu * 1e6:8.1f}   {sync * 1e3:8.2f} {rows * 1e3:12.2f}")
+        rate, wait, cpu, sync, rows = ([*column] for column in zip(*samples, strict=True))
+        case, busy = f"{count} writers", count == 100
+        yield figure(case, "journal", "records a second", rate, at_least(20_000) if busy else None)
+        yield figure(case, "journal", "ms a record", [each * 1e3 for each in wait], at_most(3) if busy else None)
+        yield figure(case, "journal", "CPU µs a record", [each * 1e6 for each in cpu])
+        yield figure(case, "the disk: one sync of 16 KB", "ms a record", [each * 1e3 for each in sync])
+        yield figure(case, "SQLite: one transaction of 100 rows", "ms a record", [each * 1e3 for each in rows])
 
 
 # Long lists
@@ -152,44 +158,52 @@ def size(directory: Path) -> float:
     return sum(path.stat().st_size for path in (directory / FOLDER).glob("*")) / 1e6
 
 
-class Step:
-    """Prints what a step took: seconds, CPU seconds, memory, size of the journal."""
+@define
+class Steps:
+    """What each step took: seconds, CPU seconds, memory, size of the journal."""
 
-    def __init__(self, name: str, directory: Path) -> None:
-        self.name, self.directory = name, directory
+    case: str
+    directory: Path
+    figures: list[Figure] = field(factory=list)
 
-    def __enter__(self) -> None:
-        self.started, self.cpu = time.perf_counter(), time.process_time()
+    @contextlib.contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        started, cpu = time.perf_counter(), time.process_time()
+        yield
+        took = {
+            "s": time.perf_counter() - started,
+            "CPU s": time.process_time() - cpu,
+            "MB of memory": resident(),
+            "MB on disk": size(self.directory),
+        }
+        self.figures += [figure(self.case, name, quantity, [value]) for quantity, value in took.items()]
 
-    def __exit__(self, *_: object) -> None:
-        seconds, cpu = time.perf_counter() - self.started, time.process_time() - self.cpu
-        print(f"{self.name:34} {seconds:8.2f} {cpu:8.2f} {resident():8.0f} {size(self.directory):8.1f}")
 
-
-async def measure_list(directory: Path, count: int) -> None:
-    print(f"\n{count:,} items {'':20} {'s':>8} {'CPU s':>8} {'MB RSS':>8} {'MB disk':>8}")
-    with Step("make the requests only", directory):
+async def measure_list(directory: Path, count: int) -> list[Figure]:
+    steps = Steps(f"{count:,} items", directory)
+    with steps.step("make the requests only"):
         for _ in prompts(count):
             pass
     async with await Journal.open(directory, now=time.time) as journal:
-        with Step("make and plan", directory):
+        with steps.step("make and plan"):
             await plan(journal, count)
-    with Step("open", directory):
+    with steps.step("open"):
         journal = await Journal.open(directory, now=time.time)
-    with Step(f"bring all but {LEFT} to their end", directory):
+    with steps.step(f"bring all but {LEFT} to their end"):
         await bring_to_end(journal, count - LEFT)
-    with Step("close", directory):
+    with steps.step("close"):
         await journal.close()
-    with Step("open and find what is left", directory):
+    with steps.step("open and find what is left"):
         journal = await Journal.open(directory, now=time.time)
         states = set(ItemState) - {ItemState.SAVED}
         left = [record async for record in journal.iter_items(states)]
         assert len(left) == LEFT, len(left)
-    with Step("read and plan the list again", directory):
+    with steps.step("read and plan the list again"):
         assert (await plan(journal, count)).state is ItemState.PLANNED
-    with Step("read all records", directory):
+    with steps.step("read all records"):
         assert sum([1 async for _ in journal.iter_items()]) == count
     await journal.close()
+    return steps.figures
 
 
 async def bring_to_end(journal: Journal, count: int) -> None:
@@ -203,6 +217,24 @@ async def bring_to_end(journal: Journal, count: int) -> None:
             return
 
 
+def measure(
+    *,
+    writers: Sequence[int] = (1, 10, 100),
+    records: int = 40_000,
+    rounds: int = 5,
+    items: int = 100_000,
+    directory: str | None = None,
+    quick: bool = False,
+) -> Report:
+    if quick:
+        writers, records, rounds, items = (10,), 400, 1, 1000
+    with tempfile.TemporaryDirectory(dir=directory) as name:
+        figures = list(measure_records(Path(name), writers, records, rounds))
+        if items:
+            figures += asyncio.run(measure_list(Path(name) / "list", items))
+    return Report("journal", "The journal: durable records, and long lists", figures, quick=quick)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--writers", type=int, nargs="*", default=[1, 10, 100])
@@ -210,11 +242,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--items", type=int, default=100_000, help="items of the long list; 0 leaves it out")
     parser.add_argument("--directory", help="on the disk to be measured")
-    arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory(dir=arguments.directory) as name:
-        measure_records(Path(name), arguments)
-        if arguments.items:
-            asyncio.run(measure_list(Path(name) / "list", arguments.items))
+    print(measure(**vars(parser.parse_args())))
 
 
 if __name__ == "__main__":

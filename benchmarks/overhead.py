@@ -32,6 +32,7 @@ __all__ = ["measure"]
 
 SUBJECTS = ("aiohttp", "aiohttp, tuned", "wanasync calls", "wanasync session", "wanasync")
 CONCURRENCY = (1, 20, 100)
+INSTRUCTION_CYCLES = 80
 BASELINE, TUNED = "aiohttp", "aiohttp, tuned"
 TARGET = at_most(1.15)
 INSTRUCTIONS_TARGET = at_most(1.28)
@@ -69,8 +70,8 @@ def _ratio(case: str, name: str, cpu: dict[str, list[float]], base: str, target:
         yield figure(case, name, f"CPU ÷ {base}", ratios, target)
 
 
-def measure_cpu(port: int, rounds: int, cycles: int, restarts: int) -> Iterator[Figure]:
-    for concurrency in CONCURRENCY:
+def measure_cpu(port: int, at_once: Sequence[int], rounds: int, cycles: int, restarts: int) -> Iterator[Figure]:
+    for concurrency in at_once:
         costs: Costs = defaultdict(list)
         for _ in range(restarts):
             for name, blocks in take_turns(SUBJECTS, port, concurrency, cycles, rounds // restarts).items():
@@ -99,13 +100,19 @@ def _instructions(name: str, port: int, cycles: int) -> float:
 def _counted(name: str, port: int, cycles: int) -> int:
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "log"
-        tool = ("valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", f"--log-file={log}")
+        tool = (
+            "valgrind",
+            "--tool=cachegrind",
+            "--cache-sim=no",
+            "--cachegrind-out-file=/dev/null",
+            f"--log-file={log}",
+        )
         with clients.running(name, port, under=tool) as process:
             process.answer()
             process.run(cycles, 1)
-        found = re.search(r"Collected : (\d+)", log.read_text())
+        found = re.search(r"I +refs: +([\d,]+)", log.read_text())
     assert found is not None
-    return int(found[1])
+    return int(found[1].replace(",", ""))
 
 
 # Imports
@@ -144,15 +151,16 @@ def measure(
 ) -> Report:
     figures: list[Figure] = []
     notes = ["aiohttp, tuned: raw aiohttp with the allocator trick that wanasync plays"]
+    at_once: Sequence[int] = CONCURRENCY
     if quick:
-        rounds, cycles, restarts, instructions = 2, 40, 1, False
+        at_once, rounds, cycles, restarts, instructions = (20,), 2, 20, 1, False
     with server.running() as port:
-        figures += measure_cpu(port, rounds, cycles, restarts)
+        figures += measure_cpu(port, at_once, rounds, cycles, restarts)
         if instructions and shutil.which("valgrind"):
-            figures += measure_instructions(port, 400)
+            figures += measure_instructions(port, INSTRUCTION_CYCLES)
         elif not quick:
             notes.append("instructions were not counted: no valgrind")
-    figures += measure_imports(max(rounds // 3, 2))
+    figures += measure_imports(max(rounds // 3, 1))
     return Report("overhead", "What the SDK costs beyond raw aiohttp", figures, notes, quick)
 
 
@@ -164,7 +172,6 @@ def main() -> None:
     given = parser.parse_args()
     report = measure(rounds=given.rounds, cycles=given.cycles, instructions=not given.no_instructions)
     print(report)
-    report.save()
 
 
 if __name__ == "__main__":

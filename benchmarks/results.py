@@ -67,7 +67,7 @@ class Figure:
     def verdict(self) -> str:
         if self.target is None:
             return ""
-        return "reached" if self.target.is_reached_by(self.value) else "MISSED"
+        return f"{'✓' if self.target.is_reached_by(self.value) else '✗'} {self.target}"
 
     @property
     def shown(self) -> str:
@@ -78,7 +78,9 @@ class Figure:
 
 def figure(case: str, subject: str, quantity: str, samples: Sequence[float], target: Target | None = None) -> Figure:
     """The median of `samples` with its quartiles."""
-    low, value, high = statistics.quantiles(samples, n=4, method="inclusive") if len(samples) > 1 else samples * 3
+    low, value, high = statistics.quantiles(
+        [*samples, *samples[:1]] if len(samples) == 1 else samples, n=4, method="inclusive"
+    )
     return Figure(case, subject, quantity, value, low, high, len(samples), target)
 
 
@@ -91,7 +93,9 @@ def _number(value: float) -> str:
 
 
 def _machine() -> str:
-    return f"{platform.python_implementation()} {platform.python_version()}, {platform.system()}, {os.cpu_count()} cores"
+    return (
+        f"{platform.python_implementation()} {platform.python_version()}, {platform.system()}, {os.cpu_count()} cores"
+    )
 
 
 @frozen
@@ -100,21 +104,25 @@ class Report:
 
     benchmark: str
     title: str
-    figures: tuple[Figure, ...] = field(converter=tuple)
-    notes: tuple[str, ...] = field(default=(), converter=tuple)
+    figures: Sequence[Figure]
+    notes: Sequence[str] = ()
     quick: bool = False
     machine: str = field(factory=_machine)
     version: str = wanasync.__version__
     at: float = field(factory=time.time)
 
     def __str__(self) -> str:
-        rows = [("case", "subject", "quantity", "median (middle half)", "target", "")]
-        rows += [
-            (each.case, each.subject, each.quantity, each.shown, str(each.target or ""), each.verdict)
-            for each in self.figures
-        ]
-        widths = [max(len(row[column]) for row in rows) for column in range(6)]
-        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+        """A line for each subject of each case, a column for each quantity."""
+        quantities = list(dict.fromkeys(each.quantity for each in self.figures))
+        cells: dict[tuple[str, str], dict[str, str]] = {}
+        for each in self.figures:
+            cells.setdefault((each.case, each.subject), {})[each.quantity] = (
+                f"{each.shown} {'' if self.quick else each.verdict}".rstrip()
+            )
+        rows = [["", "", *quantities]]
+        rows += [[*key, *(row.get(quantity, "") for quantity in quantities)] for key, row in cells.items()]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
         return "\n".join([f"{self.title} [{self.machine}]", *lines, *self.notes])
 
     def save(self, folder: Path = FOLDER) -> Path:

@@ -15,13 +15,12 @@ import os
 import resource
 import shutil
 import socket
-import statistics
 import struct
 import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -29,6 +28,7 @@ from unittest.mock import patch
 
 from attrs import frozen
 
+from benchmarks.results import Figure, Report, at_least, at_most, figure
 from wanasync.config import Config
 from wanasync.edges.transport import Transport
 from wanasync.engine.saver import Saver
@@ -45,44 +45,67 @@ class Measure:
     cpu: float
 
 
+THROUGHPUT = {1: at_least(0.7), 8: at_least(1.1), 32: at_least(0.95)}
+"""Targets for the throughput divided by curl's, by the number of parallel downloads."""
+CPU = {8: at_most(1.35)}
+
+
+def measure(
+    *,
+    parallel: Sequence[int] = (1, 8, 32),
+    files: int = 32,
+    megabytes: float = 8,
+    rounds: int = 7,
+    directory: Path | None = None,
+    quick: bool = False,
+) -> Report:
+    if quick:
+        parallel, files, megabytes, rounds = (4,), 4, 1, 1
+    figures: list[Figure] = []
+    with tempfile.TemporaryDirectory(dir=directory) as folder, _server(Path(folder), megabytes) as port:
+        for count in parallel:
+            links = [f"http://127.0.0.1:{port}/{number}.mp4" for number in range(files)]
+            measures = _take_turns(Path(folder), links, count, rounds)
+            figures += _compare(f"{count} parallel", measures, files * megabytes, count)
+    return Report("save", f"Saving {files} files of {megabytes:g} MB, beside curl and openssl", figures, quick=quick)
+
+
 def main() -> None:
-    arguments = _arguments()
-    with tempfile.TemporaryDirectory(dir=arguments.directory) as directory, _server(Path(directory), arguments) as port:
-        print(f"{arguments.files} files of {arguments.megabytes} MB; medians of {arguments.rounds} rounds")
-        for parallel in arguments.parallel:
-            _compare(Path(directory), port, arguments, parallel)
-
-
-def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--parallel", type=int, nargs="*", default=[1, 8, 32])
     parser.add_argument("--files", type=int, default=32)
     parser.add_argument("--megabytes", type=float, default=8)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--directory", type=Path, default=None, help="where to write; a temporary directory by default")
-    return parser.parse_args()
+    print(measure(**vars(parser.parse_args())))
 
 
-def _compare(directory: Path, port: int, arguments: argparse.Namespace, parallel: int) -> None:
-    links = [f"http://127.0.0.1:{port}/{number}.mp4" for number in range(arguments.files)]
+def _take_turns(directory: Path, links: list[str], parallel: int, count: int) -> dict[str, list[Measure]]:
     contenders: dict[str, Callable[[Path], Measure]] = {
         "curl": lambda to: _curl(links, to, parallel),
         "wanasync": lambda to: _wanasync(links, to, parallel, sync=False),
         "wanasync with fsync": lambda to: _wanasync(links, to, parallel, sync=True),
     }
     rounds: dict[str, list[Measure]] = {name: [] for name in contenders}
-    for number in range(arguments.rounds + 1):
+    for number in range(count + 1):
         for name, contender in contenders.items():
             measure = _in_fresh(directory / "out", contender)
             if number:  # the first round warms the caches up
                 rounds[name].append(measure)
-    volume = arguments.files * arguments.megabytes * MEGABYTE
+    return rounds
+
+
+def _compare(case: str, rounds: dict[str, list[Measure]], megabytes: float, parallel: int) -> Iterator[Figure]:
     curl = rounds["curl"]
     for name, measures in rounds.items():
-        faster = statistics.median(c.seconds / m.seconds for c, m in zip(curl, measures, strict=True))
-        dearer = statistics.median(m.cpu / c.cpu for c, m in zip(curl, measures, strict=True))
-        rate = volume / statistics.median(m.seconds for m in measures) / MEGABYTE
-        print(f"{parallel:3} parallel  {name:20} {rate:5.0f} MB/s; ÷ curl: throughput {faster:.2f}, CPU {dearer:.2f}")
+        yield figure(case, name, "MB/s", [megabytes / measure.seconds for measure in measures])
+        if name == "curl":
+            continue
+        faster = [theirs.seconds / ours.seconds for theirs, ours in zip(curl, measures, strict=True)]
+        dearer = [ours.cpu / theirs.cpu for theirs, ours in zip(curl, measures, strict=True)]
+        is_like = name == "wanasync"
+        yield figure(case, name, "throughput ÷ curl", faster, THROUGHPUT.get(parallel) if is_like else None)
+        yield figure(case, name, "CPU ÷ curl", dearer, CPU.get(parallel) if is_like else None)
 
 
 def _in_fresh(directory: Path, contender: Callable[[Path], Measure]) -> Measure:
@@ -133,9 +156,9 @@ async def _never_renewed(task_id: str) -> TaskSnapshot:
 
 
 @contextmanager
-def _server(directory: Path, arguments: argparse.Namespace) -> Iterator[int]:
+def _server(directory: Path, megabytes: float) -> Iterator[int]:
     video = directory / "video.mp4"
-    video.write_bytes(_film(int(arguments.megabytes * MEGABYTE)))
+    video.write_bytes(_film(int(megabytes * MEGABYTE)))
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(video, theirs), daemon=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-import os
+import socket
 import subprocess
 import sys
 from collections import Counter
@@ -109,9 +109,7 @@ class _Replies:
     def __init__(self, base: str) -> None:
         self._ids = itertools.count(10_000_000)
         self.counts: Counter[str] = Counter()
-        self._ready = {
-            name: tuple(_template(shape, base) for shape in shapes) for name, shapes in DIALECTS.items()
-        }
+        self._ready = {name: tuple(_template(shape, base) for shape in shapes) for name, shapes in DIALECTS.items()}
 
     def reply_to(self, method: bytes, path: str) -> bytes | None:
         """None: hang up."""
@@ -173,13 +171,12 @@ def _length(head: bytes) -> int:
 
 async def _serve() -> None:
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: _Connection(replies), "127.0.0.1", 0, backlog=512)
-    port = server.sockets[0].getsockname()[1]
+    listener = socket.create_server(("127.0.0.1", 0), backlog=512)
+    port = listener.getsockname()[1]
     replies = _Replies(f"http://127.0.0.1:{port}")
+    server = await loop.create_server(lambda: _Connection(replies), sock=listener)
     print(port, flush=True)
-    ended = asyncio.Event()
-    loop.add_reader(sys.stdin.fileno(), lambda: os.read(0, 1024) or ended.set())
-    await ended.wait()
+    await loop.run_in_executor(None, sys.stdin.read)
     server.close()
 
 
