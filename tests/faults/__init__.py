@@ -1,0 +1,1 @@
+"""What goes wrong around a batch: clocks, disks, lists, links, hosts, signals."""
