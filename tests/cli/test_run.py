@@ -129,7 +129,7 @@ class TestProblems:
         assert failed["path"] is failed["sha256"] is failed["bytes"] is None
 
     def test_a_lost_reply_is_told_and_not_paid_again(self, wanasync: Command, emulate: Emulate) -> None:
-        emulator = emulate(trouble=Trouble.script(submit=["lost_reply"]))
+        emulator = emulate(task_list=False, trouble=Trouble.script(submit=["lost_reply"]))
         source = prompts("A cat")
         for _ in range(2):
             ended = wanasync("run", source)
@@ -317,7 +317,7 @@ class TestInterrupts:
 
     def test_the_second_leaves_at_once_and_loses_nothing(self, wanasync: Command, emulate: Emulate) -> None:
         # The first would wait for the reply of a submission that is on the wire.
-        emulator = emulate(durations=1, trouble=Trouble.script(submit=["ok", "slow=30"]))
+        emulator = emulate(durations=1, task_list=False, trouble=Trouble.script(submit=["ok", "slow=30"]))
         process = self.start("--limit", "2")
         wait_for(lambda: emulator.ledger.counts["submit"] >= 1 and len(emulator.ledger.entries) == 2)
         process.send_signal(signal.SIGINT)
