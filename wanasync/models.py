@@ -46,6 +46,13 @@ class JSONObject(dict[str, Any]):
         items = content.items() if isinstance(content, dict) else dict(content).items()
         super().__init__({key: value if type(value) in _SCALARS else _frozen_json(value) for key, value in items})
 
+    @classmethod
+    def of_frozen(cls, content: dict[str, Any]) -> JSONObject:
+        """One of values that nobody can change any more; they are not looked at again."""
+        made = cls.__new__(cls)
+        dict.update(made, content)
+        return made
+
     def _refuse(self, *_: object, **__: object) -> NoReturn:
         raise TypeError("a JSONObject can't be changed; make a new one")
 

@@ -24,7 +24,8 @@ def full_jitter(base: float, cap: float) -> Iterator[float]:
     """
     bounds = backoff.expo(base=2, factor=base, max_value=cap)
     next(bounds)  # backoff's generators give nothing before the first send
-    return (backoff.full_jitter(bound) for bound in bounds)
+    for bound in bounds:
+        yield backoff.full_jitter(bound)
 
 
 async def retry(

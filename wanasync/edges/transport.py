@@ -24,11 +24,13 @@ from typing import Any, NoReturn, Self
 from urllib.parse import urlsplit
 
 import aiohttp
+import attrs
 from aiohttp.abc import AbstractResolver, ResolveResult
 from attrs import define, frozen
 from yarl import URL
 
 from wanasync.config import Config
+from wanasync.edges.silence import SilenceLimit
 from wanasync.errors import APIConnectionError, APITimeoutError, ConfigError, DownloadError, ResponseFormatError
 from wanasync.rules.calls import Call, CallKind
 from wanasync.rules.links import LinkRule, address_problem, link_problem, rule_for, shown
@@ -70,13 +72,21 @@ class _Connector(aiohttp.TCPConnector):
 
     aiohttp's exception types can't: a proxy that hangs up on CONNECT raises what a server raises that hangs up on the
     request. A tracer could, at a tenth of the cost of a request; here nothing is added to a success.
+    A `silence` limit begins once the connection is there.
     """
+
+    def __init__(self, *, silence: SilenceLimit | None = None, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._silence = silence
 
     async def connect(self, *args: Any, **kwargs: Any) -> Any:
         try:
-            return await super().connect(*args, **kwargs)
+            connection = await super().connect(*args, **kwargs)
         except Exception as error:
             raise _NotConnectedError from error
+        if self._silence is not None:
+            self._silence.begin()
+        return connection
 
 
 class _GuardedResolver(AbstractResolver):
@@ -203,23 +213,35 @@ class Transport:
         # An outer session keeps its own proxy settings unless ours name one.
         self._api_proxy = self._proxies.proxy_for(URL(config.base_url)) if not client_session else config.proxy
         self._api_timeout = _timeout(config, own=client_session is None)
+        if client_session is None:
+            self._api_timeout = attrs.evolve(self._api_timeout, sock_read=None)  # `_silence` sees to it
         self._links_timeout = _timeout(config, own=download_session is None)
-        self._headers = {"User-Agent": user_agent()}
+        self._silence = SilenceLimit(config.read_timeout)
+        headers = {"User-Agent": user_agent()}
         if config.api_key is not None:
-            self._headers["Authorization"] = f"Bearer {config.api_key}"
+            headers["Authorization"] = f"Bearer {config.api_key}"
         self._guard = _GuardedResolver(self._rule, self._proxies.hosts())
         self._links_guarded = download_session is None
-        self._api = client_session or self._open_session()
-        self._links = download_session or self._open_session(self._guard)
+        # Our own session sends them by default, which is cheaper than to give them with each call.
+        self._headers = headers if client_session else {}
+        self._api = client_session or self._open_session(silence=self._silence, headers=headers)
+        self._links = download_session or self._open_session(resolver=self._guard)
 
-    def _open_session(self, resolver: AbstractResolver | None = None) -> aiohttp.ClientSession:
+    def _open_session(
+        self,
+        *,
+        resolver: AbstractResolver | None = None,
+        silence: SilenceLimit | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> aiohttp.ClientSession:
         # No limit on connections: each lane (gate, poller, saver) limits itself, and waits where it can say why.
         # Idle for less than the read timeout: aiohttp (3.14) leaves its timer running on a connection whose last reply
         # ended while reading was paused, and a request that met it expired would seem to have lost its reply.
         keep_alive = min(_KEEP_ALIVE, self._config.read_timeout / 2)
-        connector = _Connector(resolver=resolver, limit=0, keepalive_timeout=keep_alive)
+        connector = _Connector(silence=silence, resolver=resolver, limit=0, keepalive_timeout=keep_alive)
         session = aiohttp.ClientSession(
             connector=connector,
+            headers=headers,
             cookie_jar=aiohttp.DummyCookieJar(),
             trace_configs=self._trace_configs,
             trust_env=False,
@@ -237,6 +259,7 @@ class Transport:
 
     async def close(self) -> None:
         """Close what was opened here. Requests on the wire end with an error."""
+        self._silence.close()
         for session in self._own:
             await session.close()
         await self._guard.close()
@@ -253,18 +276,19 @@ class Transport:
         headers = self._headers_for(call)
         body = call.body if call.body is None or len(call.body) < _LARGE_BODY else io.BytesIO(call.body)
         try:
-            response = await self._api.request(
-                call.method,
-                URL(call.url, encoded=True),
-                data=body,
-                headers=headers,
-                timeout=self._api_timeout,
-                proxy=self._api_proxy,
-                allow_redirects=False,
-                raise_for_status=False,
-                auto_decompress=True,
-            )
-            content = await _read(response)
+            with self._silence:
+                response = await self._api.request(
+                    call.method,
+                    URL(call.url, encoded=True),
+                    data=body,
+                    headers=headers,
+                    timeout=self._api_timeout,
+                    proxy=self._api_proxy,
+                    allow_redirects=False,
+                    raise_for_status=False,
+                    auto_decompress=True,
+                )
+                content = await _read(response, self._silence)
         except Exception as error:  # noqa: BLE001 — once a paid POST may be out, any error means that its reply is lost
             self._fail(call, error)
         if content is None:
@@ -409,12 +433,13 @@ def _check_download_session(session: aiohttp.ClientSession | None) -> None:
         )
 
 
-async def _read(response: aiohttp.ClientResponse) -> bytes | None:
+async def _read(response: aiohttp.ClientResponse, silence: SilenceLimit) -> bytes | None:
     """The whole body; None where it is larger than allowed (a small compressed body can be a large one)."""
     chunks: list[bytes] = []
     room = MAX_REPLY
     try:
         while chunk := await response.content.readany():
+            silence.heard()
             room -= len(chunk)
             if room < 0:
                 response.close()

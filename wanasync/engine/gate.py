@@ -224,8 +224,8 @@ class Gate:
 
     def _next_waiter(self) -> _Waiter | None:
         batch_turn = self._interactive_in_a_row >= BATCH_SHARE - 1
-        lanes = (self._batch, self._interactive) if batch_turn else (self._interactive, self._batch)
-        return next((next(iter(lane)) for lane in lanes if lane), None)
+        lane = self._batch or self._interactive if batch_turn else self._interactive or self._batch
+        return next(iter(lane)) if lane else None
 
     def _grant(self, waiter: _Waiter, now: float) -> None:
         self._leave(waiter)

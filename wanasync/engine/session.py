@@ -266,7 +266,8 @@ class WanSession:
 
     def _observe(self, snapshot: TaskSnapshot) -> None:
         """Each change the poller sees, once, whoever listens."""
-        self._emit(events.TaskChanged(at=self._clock(), snapshot=snapshot))
+        if self._on_event is not None:
+            self._emit(events.TaskChanged(at=self._clock(), snapshot=snapshot))
         if snapshot.is_final:
             self._gate.finished(snapshot.id)
             self._credits_used += snapshot.credits_used or 0.0

@@ -82,7 +82,7 @@ def submit_call(base_url: str, request: VideoRequest, idempotency_key: str) -> C
 
 def query_call(base_url: str, task_id: str) -> Call:
     """The query of one task."""
-    return Call(CallKind.QUERY, "GET", _join(base_url, f"/v1/tasks/{quote(_checked(task_id), safe='')}"))
+    return Call(CallKind.QUERY, "GET", _join(base_url, f"/v1/tasks/{_path_part(task_id)}"))
 
 
 def batch_query_call(base_url: str, task_ids: Iterable[str]) -> Call:
@@ -135,5 +135,17 @@ def _checked(task_id: str) -> str:
     return task_id
 
 
+# As documented ids are: nothing in them needs a percent sign.
+_PLAIN_ID = re.compile(r"[A-Za-z0-9_-]{1,256}", re.ASCII)
+
+
+def _path_part(task_id: str) -> str:
+    checked = _checked(task_id)
+    return checked if _PLAIN_ID.fullmatch(checked) else quote(checked, safe="")
+
+
+_encoder = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
 def _encode(body: dict[str, object]) -> bytes:
-    return json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    return _encoder.encode(body).encode()

@@ -405,18 +405,18 @@ def _extra(body: Mapping[str, Any]) -> JSONObject:
     for name, value in body.items():
         if name in _NAMED:
             continue
-        if isinstance(value, dict | list):
+        if type(value) not in _SCALARS:
             value = _rest(name, value)
             if value is None:
                 continue
         extra[name] = value
-    return JSONObject(extra)
+    return JSONObject.of_frozen(extra)
 
 
 def _rest(name: str, value: dict[str, Any] | list[Any]) -> Any:
     """What of a nested field is not in the snapshot yet; None for nothing."""
-    if name in _NAMED_INSIDE and isinstance(value, dict):
-        named = _NAMED_INSIDE[name]
+    named = _NAMED_INSIDE.get(name)
+    if named is not None and isinstance(value, dict):
         rest = {key: inner for key, inner in value.items() if key not in named}
         return _frozen(rest, name, _DEEPEST) if rest else None
     # Links that are plain text are all in the snapshot; objects say more than their link.
@@ -433,7 +433,7 @@ def _frozen(value: Any, name: str, levels: int) -> Any:
         raise _WrongTypeError(f".{name}", "is nested too deeply")
     if isinstance(value, list):
         return tuple([_frozen(item, name, levels - 1) for item in value])
-    return JSONObject({key: _frozen(item, name, levels - 1) for key, item in value.items()})
+    return JSONObject.of_frozen({key: _frozen(item, name, levels - 1) for key, item in value.items()})
 
 
 _SCALARS = frozenset((str, int, float, bool, type(None)))
