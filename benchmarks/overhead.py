@@ -32,7 +32,7 @@ __all__ = ["measure"]
 
 SUBJECTS = ("aiohttp", "aiohttp, tuned", "wanasync calls", "wanasync session", "wanasync")
 CONCURRENCY = (1, 20, 100)
-INSTRUCTION_CYCLES = 80
+INSTRUCTION_CYCLES = 60
 BASELINE, TUNED = "aiohttp", "aiohttp, tuned"
 TARGET = at_most(1.15)
 INSTRUCTIONS_TARGET = at_most(1.28)

@@ -158,6 +158,7 @@ class Gate:
         self._lines: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Line] = weakref.WeakKeyDictionary()
         # Lines with waiters, or with a timer that is still to be cancelled.
         self._busy: set[_Line] = set()
+        self._last_line: _Line | None = None
         self._holds: dict[str, None] = {}
         self._latest = 0.0
 
@@ -371,10 +372,14 @@ class Gate:
         return self._latest
 
     def _line(self, loop: asyncio.AbstractEventLoop) -> _Line:
+        # Nearly always the same loop; looking it up costs as much as all else in here.
+        if self._last_line is not None and self._last_line.loop is loop:
+            return self._last_line
         line = self._lines.get(loop)
         if line is None:
             # A loop on virtual time may be behind one that used this gate before; the pacer's time never goes back.
             line = self._lines[loop] = _Line(weakref.ref(loop), max(self._latest - loop.time(), 0.0))
+        self._last_line = line
         return line
 
 
