@@ -347,20 +347,6 @@ async def test_an_empty_list_ends_at_once(tmp_path: Path) -> None:
 
 
 @virtual_time
-async def test_an_outage_is_waited_out(tmp_path: Path) -> None:
-    """The provider is gone for an hour in the middle; nothing is lost, nothing is paid twice."""
-    async with Emulator(epoch=START, limiter=FixedWindow(2, per=60)) as emu, session_on(emu) as wan:
-        async with wan.batch(CATS, tmp_path) as batch:
-            told = [await anext(batch)]
-            emu.trouble = Trouble(reset_polls=1.0, http_503_submits=1.0, reset_downloads=1.0)
-            await asyncio.sleep(3600)
-            emu.trouble = Trouble()
-            told += [outcome async for outcome in batch]
-        assert states(told) == {OutcomeState.SAVED: 10}
-        assert len(emu.ledger.entries) == 10
-
-
-@virtual_time
 async def test_a_provider_never_reached_ends_it(tmp_path: Path) -> None:
     async with WanSession("a-key", "http://127.0.0.1:9/v1") as wan, wan.batch(CATS, tmp_path) as batch:
         told = [outcome async for outcome in batch]

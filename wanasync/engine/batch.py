@@ -20,6 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, assert_never
 
+import attrs
 from attrs import Factory, define, field
 
 from wanasync import events
@@ -443,9 +444,21 @@ class Batch:
             )
             candidate.record = log.record
             await self._answered(candidate, result)
+        except JournalError as error:
+            if isinstance(log.result, Accepted):
+                self._tell_unwritten(candidate, log.result.snapshot.id, error)
+            raise
         finally:
             self._tally.posting -= 1
             self._poke()
+
+    def _tell_unwritten(self, candidate: Candidate, task_id: str, error: JournalError) -> None:
+        """Paid for, and the journal can't say so any more: the user is the last to whom its id can be given."""
+        words = f"task {task_id} was accepted, and that could not be written down; save its video with its id"
+        logger.error("item %s: %s", candidate.record.key, words)
+        failure = JournalError(f"{words} ({error.message})", error.path)
+        told = outcome(candidate.record, self.directory, state=OutcomeState.UNKNOWN, error=failure)
+        self._tell(attrs.evolve(told, task_id=task_id))
 
     async def _answered(self, candidate: Candidate, result: SubmitResult) -> None:
         self._reached = not isinstance(result, NeverSent)
@@ -649,7 +662,8 @@ class Batch:
 
     async def _save(self, record: ItemRecord) -> None:
         self._tally.saving += 1
-        self._deadlines.add(record.key, record.link_deadline or self._clock())
+        now = self._clock()
+        self._deadlines.add(record.key, record.link_deadline or now, now)
         self._poke()
         try:
             told = await self._saved(record)
@@ -714,8 +728,10 @@ class Batch:
         try:
             await step
         except Exception as error:  # noqa: BLE001 — raised to the user by __anext__
-            self._failure = error
+            self._failure = self._failure or error
             self.stop(f"{error}", error if isinstance(error, WanError) else None)
+            # What is on the wire may be accepted, and then there is still something to tell.
+            await self._until(lambda: not self._tally.posting)
             self._outcomes.put_nowait(None)
 
     async def _until(self, condition: Callable[[], bool]) -> None:
@@ -790,17 +806,19 @@ class Tally:
 
 @define
 class JournalLog:
-    """Writes an item's submission down around its POST; `record` is the row as it stands."""
+    """Writes an item's submission down around its POST; `record` is the row as it stands, `result` what came of it."""
 
     _journal: Journal
     record: ItemRecord
     _clock: Callable[[], float]
+    result: SubmitResult | None = None
 
     async def intent(self) -> None:
         again = self.record.state is ItemState.UNKNOWN
         await self._write(ItemEvent.RESUBMIT if again else ItemEvent.SUBMIT, submitted_at=self._clock())
 
     async def answered(self, result: SubmitResult) -> None:
+        self.result = result
         event, changes = journal_event(result)
         await self._write(event, **changes)
 

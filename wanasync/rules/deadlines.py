@@ -6,10 +6,12 @@ import heapq
 
 from attrs import Factory, define, frozen
 
-__all__ = ["MARKS", "Deadlines", "Nearing"]
+__all__ = ["MARKS", "PATIENCE", "Deadlines", "Nearing"]
 
-MARKS = (6 * 3600.0, 3600.0)
-"""Seconds before a link's death at which it is warned of."""
+MARKS = (3600.0, 6 * 3600.0)
+"""Seconds before a link's death at which it is warned of; the nearest first."""
+PATIENCE = 60.0
+"""Seconds that a video has, however late it was found, before it is warned of: most are saved in fewer."""
 
 
 @frozen
@@ -30,33 +32,37 @@ class Deadlines:
     """
 
     _deadlines: dict[str, float] = Factory(dict)
-    _heaps: dict[float, list[tuple[float, str]]] = Factory(lambda: {mark: [] for mark in MARKS})
+    _heaps: dict[float, list[tuple[float, str, float]]] = Factory(lambda: {mark: [] for mark in MARKS})
 
-    def add(self, key: str, deadline: float) -> None:
+    def add(self, key: str, deadline: float, now: float) -> None:
         self._deadlines[key] = deadline
-        for heap in self._heaps.values():
-            heapq.heappush(heap, (deadline, key))
+        for mark, heap in self._heaps.items():
+            heapq.heappush(heap, (max(deadline - mark, now + PATIENCE), key, deadline))
 
     def remove(self, key: str) -> None:
         self._deadlines.pop(key, None)
 
     def next_at(self) -> float | None:
         """When the next mark is crossed, if nothing is saved until then; None where there is none."""
-        crossings = [heap[0][0] - mark for mark, heap in self._heaps.items() if self._tidy(heap)]
-        return min(crossings, default=None)
+        return min((heap[0][0] for heap in self._heaps.values() if self._tidy(heap)), default=None)
 
     def crossed(self, now: float) -> list[Nearing]:
-        """One for each mark that links have crossed since the last call, the nearest death last."""
-        return [nearing for mark, heap in self._heaps.items() if (nearing := self._crossed(mark, heap, now))]
+        """One for each mark that links have crossed since the last call. A link that crosses two counts at the nearer."""
+        told: set[str] = set()
+        nearing = (self._crossed(mark, heap, now, told) for mark, heap in self._heaps.items())
+        return [near for near in nearing if near is not None]
 
-    def _crossed(self, mark: float, heap: list[tuple[float, str]], now: float) -> Nearing | None:
+    def _crossed(self, mark: float, heap: list[tuple[float, str, float]], now: float, told: set[str]) -> Nearing | None:
         found: list[float] = []
-        while self._tidy(heap) and heap[0][0] - mark <= now:
-            found.append(heapq.heappop(heap)[0])
-        return Nearing(len(found), mark, found[0]) if found else None
+        while self._tidy(heap) and heap[0][0] <= now:
+            _, key, deadline = heapq.heappop(heap)
+            if key not in told:
+                told.add(key)
+                found.append(deadline)
+        return Nearing(len(found), mark, min(found)) if found else None
 
-    def _tidy(self, heap: list[tuple[float, str]]) -> bool:
+    def _tidy(self, heap: list[tuple[float, str, float]]) -> bool:
         """Drop what was saved meanwhile; whether anything is left."""
-        while heap and self._deadlines.get(heap[0][1]) != heap[0][0]:
+        while heap and self._deadlines.get(heap[0][1]) != heap[0][2]:
             heapq.heappop(heap)
         return bool(heap)

@@ -614,12 +614,10 @@ class Pacer:
         """When the hint can't be trusted: early looks that get rarer, then the hint, then its doubles up to 8."""
         announced = pause.announced
         looks = [1.5, announced / 5, announced / 2, announced]
-        wait = (
-            looks[pause.canaries]
-            if pause.canaries < len(looks)
-            else announced * 2.0 ** min(pause.canaries - len(looks) + 1, 3)
-        )
-        return max(pause.first + wait, now + 0.5)
+        if pause.canaries < len(looks):
+            return max(pause.first + looks[pause.canaries], now + 0.5)
+        # Each from the last refusal: counted from the first, an outage of an hour would be knocked at all the time.
+        return pause.began + announced * 2.0 ** min(pause.canaries - len(looks) + 1, 3)
 
     # ---- keeping
 
