@@ -68,6 +68,9 @@ class JSONObject(dict[str, Any]):
 _SCALARS = frozenset({str, int, float, bool, type(None)})
 
 
+_EMPTY = JSONObject()
+
+
 def _as_json_object(value: Mapping[str, Any]) -> JSONObject:
     # One that is frozen already is shared, not copied: snapshots are made thousands of times a second.
     return value if type(value) is JSONObject else JSONObject(value)
@@ -119,7 +122,7 @@ class VideoRequest:
     model: str = field(default=catalog.DEFAULT_MODEL, kw_only=True)
     image_urls: tuple[str, ...] = field(default=(), kw_only=True, converter=_as_tuple)
     callback_url: str | None = field(default=None, kw_only=True)
-    extra: JSONObject = field(factory=JSONObject, kw_only=True, converter=_json_object)
+    extra: JSONObject = field(default=_EMPTY, kw_only=True, converter=_json_object)
 
     def __attrs_post_init__(self) -> None:
         catalog.check(self.model, self.fields(), self.extra)
@@ -195,7 +198,7 @@ class TaskSnapshot:
     credits_reserved: float | None = None
     credits_used: float | None = None
     said_status: str = ""
-    extra: JSONObject = field(factory=JSONObject, converter=_as_json_object, repr=False)
+    extra: JSONObject = field(default=_EMPTY, converter=_as_json_object, repr=False)
 
     @property
     def is_final(self) -> bool:

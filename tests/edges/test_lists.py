@@ -7,6 +7,7 @@ import sys
 import threading
 import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -206,3 +207,32 @@ class TestCheck:
             requests.check()
         assert len(caught.value.problems) <= 20
         assert all(str(problem).isprintable() for problem in caught.value.problems)
+
+
+def fingerprint(path: Path, **options: Any) -> str:
+    with RequestList(path, **options) as requests:
+        return requests.fingerprint()
+
+
+class TestFingerprint:
+    def test_is_the_same_for_the_same_list(self, tmp_path: Path) -> None:
+        one, other = write(tmp_path / "x.txt", "a\nb\n"), write(tmp_path / "y.txt", "a\nb\n")
+        assert fingerprint(one) == fingerprint(other)
+
+    def test_is_another_for_all_that_makes_other_requests(self, tmp_path: Path) -> None:
+        path = write(tmp_path / "x.txt", "prompt\nb\n")
+        variants = [
+            fingerprint(path),
+            fingerprint(path, format="csv"),
+            fingerprint(path, defaults={"quality": "1080p"}),
+            fingerprint(path, defaults={"duration": 5}),
+            fingerprint(write(tmp_path / "y.txt", "prompt\nb")),
+        ]
+        assert len(set(variants)) == len(variants)
+
+    def test_leaves_the_list_to_be_read(self, tmp_path: Path) -> None:
+        with RequestList(write(tmp_path / "x.txt", "a\nb\n")) as requests:
+            first = requests.fingerprint()
+            assert requests.check() == 2
+            assert [item.request.prompt for item in requests] == ["a", "b"]
+            assert requests.fingerprint() == first

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wanasync.models import BatchItem, VideoRequest
-from wanasync.rules.lists import COLUMNS, FORMATS, ListLine, read
+from wanasync.rules.lists import COLUMNS, FORMATS, ListLine, judge, read
 from wanasync.rules.listtext import MAX_LINE
 
 
@@ -404,3 +404,21 @@ def test_is_lazy(form: str) -> None:
     line = next(iter(read(pieces(), form)))
     assert line.item is not None
     assert taken < 10
+
+
+PROMPTS = st.sampled_from(["a", "猫", " ", "x" * 2000, "x" * 2001, "\udcff", "half \ud83d", "tab\there"])
+DEFAULTS = st.sampled_from(
+    [{}, {"quality": "1080p"}, {"quality": "480p", "aspect_ratio": "4:3"}, {"model": "wan2.5-image-to-video"}]
+)
+
+
+class TestJudging:
+    @given(prompts=st.lists(PROMPTS, max_size=5), form=st.sampled_from(["txt", "jsonl", "json"]), defaults=DEFAULTS)
+    @settings(max_examples=100)
+    def test_finds_what_reading_finds(self, prompts: list[str], form: str, defaults: dict[str, str]) -> None:
+        text = {"txt": "\n".join(prompts), "json": json.dumps(prompts)}.get(form, "\n".join(map(json.dumps, prompts)))
+
+        def found(lines: Iterator[ListLine]) -> list[tuple[object, ...]]:
+            return [(line.number, line.item is None, line.problems) for line in lines]
+
+        assert found(judge(lines_of(text), form, defaults)) == found(read(lines_of(text), form, defaults))

@@ -7,20 +7,23 @@ twice is copied to a temporary file on the way.
 from __future__ import annotations
 
 import codecs
+import hashlib
 import io
+import json
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, Self
 
 from attrs import Factory, define
 
+from wanasync import __version__
 from wanasync.errors import ListError
 from wanasync.models import BatchItem, ListProblem
 from wanasync.rules.clashes import Clashes
-from wanasync.rules.lists import FORMATS, ListLine, read
+from wanasync.rules.lists import FORMATS, ListLine, judge, read
 from wanasync.rules.listtext import MAX_LINE
 
 __all__ = ["RequestList"]
@@ -34,6 +37,8 @@ _SUFFIXES = {
     ".ndjson": "jsonl",
     ".json": "json",
 }
+
+_Reader = Callable[[Iterable[str], str, Mapping[str, Any]], Iterator[ListLine]]
 
 # UTF-32 first: its little-endian mark begins with that of UTF-16.
 _MARKS = (
@@ -83,10 +88,10 @@ class RequestList:
         """
         clashes = Clashes()
         found = _Findings(shown)
-        for line in self._lines():
+        for line in self._lines(judge):
             found.add(clashes.check(line))
         if clashes.again and not found.problems:
-            items = (line for line in self._lines() if line.item is not None)
+            items = (line for line in self._lines(read) if line.item is not None)
             for index, line in enumerate(items):
                 clash = clashes.check_again(index, line)
                 if clash:
@@ -98,14 +103,28 @@ class RequestList:
             raise ListError(f"{self.name}: the list is empty")
         return found.items
 
+    def fingerprint(self) -> str:
+        """The same for the same list, read with the same defaults by the same version of wanasync.
+
+        A batch keeps it, and knows by it a list that it has read to the end before. One pass over the file.
+        """
+        self._file.seek(0)
+        try:
+            digest = hashlib.file_digest(self._file, _digest)  # type: ignore[arg-type]
+        except OSError as error:
+            raise self._unreadable(error) from error
+        told = json.dumps([__version__, self.format, self._defaults], sort_keys=True, default=str)
+        digest.update(told.encode(errors="surrogatepass"))
+        return digest.hexdigest()
+
     def __iter__(self) -> Iterator[BatchItem]:
         """Items in the list's order. Raises `ListError` at the first bad line; `check` finds them all beforehand."""
-        for line in self._lines():
+        for line in self._lines(read):
             if line.item is None:
                 raise ListError(f"{self.name}: {line.problems[0]}", line.problems, len(line.problems))
             yield line.item
 
-    def _lines(self) -> Iterator[ListLine]:
+    def _lines(self, reader: _Reader) -> Iterator[ListLine]:
         self._file.seek(0)
         encoding = _encoding(self._file.read(4))
         self._file.seek(0)
@@ -113,12 +132,19 @@ class RequestList:
         newline = "" if self.format == "csv" else None
         text = io.TextIOWrapper(self._file, encoding, errors="surrogateescape", newline=newline)
         try:
-            yield from read(_pieces(text), self.format, self._defaults)
+            yield from reader(_pieces(text), self.format, self._defaults)
         except OSError as error:
-            raise ListError(f"{self.name}: can't be read: {error.strerror or error}") from error
+            raise self._unreadable(error) from error
         finally:
             if not self._file.closed:
                 text.detach()
+
+    def _unreadable(self, error: OSError) -> ListError:
+        return ListError(f"{self.name}: can't be read: {error.strerror or error}")
+
+
+def _digest() -> hashlib.blake2b:
+    return hashlib.blake2b(digest_size=16)
 
 
 @define

@@ -18,7 +18,7 @@ from attrs import field, frozen
 from wanasync.errors import RequestValidationError
 from wanasync.rules.addresses import host_problem
 
-__all__ = ["DEFAULT_MODEL", "MAX_URL_LENGTH", "MODELS", "ModelSpec", "check", "defaults"]
+__all__ = ["DEFAULT_MODEL", "MAX_URL_LENGTH", "MODELS", "ModelSpec", "check", "check_prompt", "defaults"]
 
 DEFAULT_MODEL = "wan2.5-text-to-video"
 
@@ -111,6 +111,14 @@ def check(model: str, fields: Mapping[str, Any], extra: Mapping[str, Any]) -> No
         rule(spec, value, fields)
     if extra:
         _check_extra(extra)
+
+
+def check_prompt(model: str, prompt: str) -> None:
+    """Hold a prompt alone against its model's document: all that differs between the lines of many a list.
+
+    Raises `RequestValidationError`.
+    """
+    _check_prompt(_spec(model), prompt, {})
 
 
 def _spec(model: object) -> ModelSpec:
