@@ -185,7 +185,9 @@ class Batch:
                 task.cancel()
             await asyncio.gather(*self._lanes, *self._steps, return_exceptions=True)
             await self._submitter.drain()
-            await self._keep(PACE, self._gate.learned().to_json())
+            # A journal that has failed was told of; that the pace is learned anew is the least of it.
+            with contextlib.suppress(JournalError):
+                await self._keep(PACE, self._gate.learned().to_json())
         finally:
             for task_id in self._live:
                 self._poller.unfollow(task_id, self._heard)
