@@ -10,13 +10,15 @@ from wanasync.errors import DownloadError
 __all__ = ["free_target"]
 
 
-def free_target(to: Path, stem: str) -> Path:
-    """The file to write: `to` itself, or `stem`.mp4 in it where it is a directory.
+def free_target(to: str | os.PathLike[str], stem: str) -> Path:
+    """The file to write: `to` itself, or `stem`.mp4 in it where it is a directory or ends with a slash.
 
     Makes missing parent directories. Raises `DownloadError` where the file exists already or its directory can't be
     written; both are better known before the video is paid for.
     """
-    target = to / f"{stem}.mp4" if to.is_dir() or str(to).endswith(("/", os.sep)) else to
+    # Asked of the text, since a Path forgets the slash at its end.
+    is_directory = os.fspath(to).endswith(("/", os.sep)) or Path(to).is_dir()
+    target = Path(to, f"{stem}.mp4") if is_directory else Path(to)
     if os.path.lexists(target):
         raise DownloadError(f"{target} exists already; choose another name or remove it", path=str(target))
     try:

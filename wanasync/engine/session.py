@@ -170,7 +170,7 @@ class WanSession:
         """
         self._check()
         request = as_request(request)
-        target = await asyncio.to_thread(free_target, Path(to), naming.slug(request.prompt) or "video")
+        target = await asyncio.to_thread(free_target, to, naming.slug(request.prompt) or "video")
         task = await self.submit(request)
         return await task.save(target, timeout=timeout)
 

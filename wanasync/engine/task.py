@@ -126,7 +126,7 @@ class Task:
         `LinkExpiredError`, and what `wait` raises; `timeout` (seconds) is for the waiting.
         """
         snapshot = await self.wait(timeout)
-        target = await asyncio.to_thread(free_target, Path(to), self.id)
+        target = await asyncio.to_thread(free_target, to, self.id)
         following = self._following
         made = self._submitted_at or snapshot.created or following.clock()
         return await following.saver.save(snapshot, target, deadline=made + following.link_lifetime)
