@@ -33,7 +33,6 @@ def test_a_file_where_a_directory_should_be_is_told(tmp_path: Path) -> None:
         free_target(tmp_path / "file" / "cat.mp4", "stem")
 
 
-@pytest.mark.skipif(os.name == "nt", reason="permissions are another matter under Windows")
 def test_a_directory_that_may_not_be_written_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # root may write everywhere, so the system's answer is put in its mouth.
     monkeypatch.setattr(os, "access", lambda *_: False)
