@@ -9,8 +9,8 @@ import logging
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +105,7 @@ async def suffer(items: int, directory: Path, trouble: Trouble, **options: Any) 
     account = Account(items)
     prompts = [f"A cat playing piano, take {number}" for number in range(items)]
     with _hearing(account.problems):
-        async with Emulator(epoch=START, trouble=trouble, **options) as emu:
+        async with Emulator(epoch=START, trouble=trouble, **options) as emu, _patience(emu):
             first = await _run(emu, prompts, directory, account)
             _compare(emu, account)
             emu.trouble = Trouble()
@@ -116,6 +116,28 @@ async def suffer(items: int, directory: Path, trouble: Trouble, **options: Any) 
         account.finally_told = Counter(outcome.state for outcome in last)
         gc.collect()
     return account
+
+
+PATIENCE = 3 * 3600.0
+"""Virtual seconds after which the provider sees to tasks that never end; we follow them for as long as it takes."""
+
+
+@asynccontextmanager
+async def _patience(emu: Emulator) -> AsyncIterator[None]:
+    async def end_stuck_tasks() -> None:
+        while True:
+            await asyncio.sleep(PATIENCE)
+            for entry in emu.ledger.entries:
+                if entry.created < emu.clock.now() - PATIENCE:
+                    with suppress(KeyError):  # it has ended
+                        emu.finish(entry.task_id)
+
+    helper = asyncio.ensure_future(end_stuck_tasks())
+    try:
+        yield
+    finally:
+        helper.cancel()
+        await asyncio.wait({helper})
 
 
 async def _run(emu: Emulator, prompts: list[str], directory: Path, account: Account) -> list[Outcome]:
