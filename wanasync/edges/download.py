@@ -66,6 +66,16 @@ Ts = TypeVarTuple("Ts")
 _BLOCK = 2**19
 """Bytes gathered before they go to a thread; two blocks and the network's buffer are what a download holds."""
 
+MAX_VIDEO = 2**31
+"""Bytes of one video. The longest at the highest quality are some fifty megabytes; a host that sends without end must
+not fill the disk."""
+
+_SLOW_SECONDS, _SLOW_BYTES = 120.0, 2**17
+"""A download that brings fewer bytes in this time is broken off and tried again: the silence that the transport breaks
+off never comes where a host sends a byte now and then, and holds a place in the queue for ever."""
+
+_LONGEST_RECORD = 2**16
+
 _PIECE = 2**14
 """Bytes that are worth a system call."""
 
@@ -188,21 +198,51 @@ class _Download:
             what = "a page or a message" if looks_like_text(head) else "something else"
             kind = clean_text(reply.headers.get("content-type", "no type"), 80)
             raise DeadLinkError(f"the link {shown(self._link)} gave {what} instead of a video ({kind})")
+        if total is not None and total > MAX_VIDEO:
+            raise self._too_large()
         await _hop(self._part.start_over, remember(self._part.wanted, reply.headers, total))
         await self._pump(reply, head)
 
+    def _too_large(self) -> DeadLinkError:
+        size = f"{MAX_VIDEO / 2**30:g} GiB"
+        return DeadLinkError(f"the link {shown(self._link)} gave more than {size}, which is no video")
+
     async def _pump(self, reply: StreamReply, head: bytes = b"") -> None:
         """Everything that comes, into the part; cut off or cancelled, too: what has arrived is not fetched again."""
-        blocks = _Blocks(self._handle)
+        blocks, watch = _Blocks(self._handle), _Watch(asyncio.get_running_loop().time())
+        room = MAX_VIDEO - self._part.kept - len(head)
         try:
             await blocks.add(head)
             while chunk := await reply.read():
+                room -= len(chunk)
+                if room < 0:
+                    break
+                watch.came(len(chunk), asyncio.get_running_loop().time())
                 await blocks.add(chunk)
         except BaseException:
             with contextlib.suppress(OSError):  # what broke off matters more than that its rest can't be kept
                 await _to_its_end(blocks.finish())
             raise
         await _to_its_end(blocks.finish())
+        if room < 0:
+            await _hop(self._part.start_over, self._part.wanted)
+            raise self._too_large()
+
+
+@define
+class _Watch:
+    """Sees to it that a download comes to an end, see `_SLOW_SECONDS`. `since` is the loop's clock."""
+
+    since: float
+    bytes: int = 0
+
+    def came(self, size: int, now: float) -> None:
+        self.bytes += size
+        if now - self.since < _SLOW_SECONDS:
+            return
+        if self.bytes < _SLOW_BYTES:
+            raise APIConnectionError(f"the download came too slowly: {self.bytes} bytes in {now - self.since:.0f} s")
+        self.since, self.bytes = now, 0
 
 
 async def _head(reply: StreamReply) -> bytes:
@@ -323,7 +363,7 @@ class _Part(io.FileIO):
         self.kept = self._resumed_from = 0
         self.record = record
         if record.total is not None or record.validator is not None:
-            _record_path(self.path).write_text(part_to_json(record), "utf-8")
+            _write_record(self.path, record)
         else:
             _record_path(self.path).unlink(missing_ok=True)
 
@@ -414,10 +454,22 @@ def _record_path(part: Path) -> Path:
 
 
 def _read_record(part: Path) -> PartRecord | None:
+    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     try:
-        return part_from_json(_record_path(part).read_bytes())
-    except FileNotFoundError:
+        descriptor = os.open(_record_path(part), flags)
+    except OSError:
         return None
+    with open(descriptor, "rb") as file:
+        return part_from_json(file.read(_LONGEST_RECORD))
+
+
+def _write_record(part: Path, record: PartRecord) -> None:
+    """As a new file, whatever stands under its name: that could be a link to any file of the user's."""
+    path = _record_path(part)
+    path.unlink(missing_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o666)
+    with open(descriptor, "w", encoding="utf-8") as file:
+        file.write(part_to_json(record))
 
 
 @functools.cache

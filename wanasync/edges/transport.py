@@ -27,6 +27,7 @@ import aiohttp
 import attrs
 from aiohttp.abc import AbstractResolver, ResolveResult
 from attrs import define, frozen
+from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from wanasync.config import Config
@@ -46,6 +47,9 @@ MAX_REDIRECTS = 5
 _KEEP_ALIVE = 4.0
 """Seconds a connection may idle before it is not used again. Node and gunicorn, among others, close after 5 s: a POST
 that meets the closing connection is lost in a way that can't be told from one that was processed."""
+
+_WHOLE_REPLY = 5
+"""Read timeouts that an API reply may take as a whole. Its parts may come slowly, but not for ever."""
 
 _STREAM_BUFFER = 2**16
 """Bytes of a video held between the network and the disk writer before the network is stopped (aiohttp doubles it)."""
@@ -217,6 +221,7 @@ class Transport:
             self._api_timeout = attrs.evolve(self._api_timeout, sock_read=None)  # `_silence` sees to it
         self._links_timeout = _timeout(config, own=download_session is None)
         self._silence = SilenceLimit(config.read_timeout)
+        self._secret = _scrubbable(config.api_key)
         headers = {"User-Agent": user_agent()}
         if config.api_key is not None:
             headers["Authorization"] = f"Bearer {config.api_key}"
@@ -288,14 +293,24 @@ class Transport:
                     raise_for_status=False,
                     auto_decompress=True,
                 )
-                content = await _read(response, self._silence)
+                content = await _read(response, self._silence, _WHOLE_REPLY * self._config.read_timeout)
         except Exception as error:  # noqa: BLE001 — once a paid POST may be out, any error means that its reply is lost
             self._fail(call, error)
         if content is None:
             self._fail_too_large(call, response.status)
-        return Reply(
-            response.status, {name.lower(): value for name, value in response.headers.items()}, content, call.url
-        )
+        headers = {name.lower(): value for name, value in response.headers.items()}
+        return self._without_key(Reply(response.status, headers, content, call.url))
+
+    def _without_key(self, reply: Reply) -> Reply:
+        """A host that repeats the key, in an error about it perhaps, must not bring it into errors and logs."""
+        if self._secret is None:
+            return reply
+        if self._secret.encode() in reply.body:
+            reply = attrs.evolve(reply, body=reply.body.replace(self._secret.encode(), b"[removed]"))
+        if reply.status >= 300:
+            headers = {name: value.replace(self._secret, "[removed]") for name, value in reply.headers.items()}
+            reply = attrs.evolve(reply, headers=headers)
+        return reply
 
     def _headers_for(self, call: Call) -> dict[str, str]:
         if self._api.closed:
@@ -305,6 +320,7 @@ class Transport:
         return {**self._headers, **dict(call.headers)}
 
     def _fail(self, call: Call, error: Exception) -> NoReturn:
+        _forget_headers(error)
         host = URL(call.url).host or "the provider"
         if _is_unsendable(error):
             raise ConfigError(f"the call to {host} can't be sent: its address is malformed", "base_url") from error
@@ -357,6 +373,9 @@ class Transport:
         problem = link_problem(url.scheme, url.raw_host, url.raw_user is not None, self._rule)
         if problem is not None:
             raise _refused(url, problem)
+        if url.raw_host in self._proxies.hosts() and self._proxies.proxy_for(url) is None and not self._rule.private:
+            # Its name passes the resolver's guard, so that it can be used as the proxy.
+            raise _refused(url, "leads to the proxy itself")
         if not self._links_guarded:
             # A session that was given to us connects where it likes; this closes all but a change of DNS in between.
             await self._look_up(url)
@@ -386,6 +405,7 @@ class Transport:
             self._fail_link(url, error)
 
     def _fail_link(self, url: URL, error: Exception) -> NoReturn:
+        _forget_headers(error)
         if isinstance(_origin(error), _InternalAddressError):
             raise _refused(url, "leads to an internal address") from error
         host = url.host or "the link's host"
@@ -433,14 +453,40 @@ def _check_download_session(session: aiohttp.ClientSession | None) -> None:
         )
 
 
-async def _read(response: aiohttp.ClientResponse, silence: SilenceLimit) -> bytes | None:
-    """The whole body; None where it is larger than allowed (a small compressed body can be a large one)."""
+def _scrubbable(api_key: str | None) -> str | None:
+    """A key that is told from other text by its length; real ones are. A short one could be part of a task's id."""
+    return api_key if api_key is not None and len(api_key) >= _LEAST_KEY else None
+
+
+_LEAST_KEY = 16
+
+
+def _forget_headers(error: BaseException | None) -> None:
+    """aiohttp keeps the request's headers, with the key and a proxy's password, in errors about unreadable replies.
+    They are not in the error's sentence, but they would be in its repr, and so in many an error report."""
+    while error is not None:
+        if isinstance(error, aiohttp.ClientResponseError):
+            told, none = error.request_info, CIMultiDictProxy(CIMultiDict[str]())
+            error.request_info = aiohttp.RequestInfo(told.url, told.method, none, told.real_url)
+            error.args = (error.request_info, error.history)
+        error = error.__cause__
+
+
+async def _read(response: aiohttp.ClientResponse, silence: SilenceLimit, limit: float) -> bytes | None:
+    """The whole body; None where it is larger than allowed (a small compressed body can be a large one).
+
+    Raises `TimeoutError` where it takes more than `limit` seconds, however many bytes come meanwhile.
+    """
+    clock = asyncio.get_running_loop().time
+    end = clock() + limit
     chunks: list[bytes] = []
     room = MAX_REPLY
     try:
         while chunk := await response.content.readany():
             silence.heard()
             room -= len(chunk)
+            if clock() > end:
+                raise TimeoutError  # noqa: TRY301 — the response is to be closed as for any other error
             if room < 0:
                 response.close()
                 return None

@@ -14,6 +14,7 @@ from wanasync.engine.poller import Poller
 from wanasync.engine.saver import Saver
 from wanasync.errors import TaskFailedError, TaskTimeoutError, WanError
 from wanasync.models import SavedVideo, TaskSnapshot, TaskStatus
+from wanasync.rules.naming import safe_stem
 
 __all__ = ["Task"]
 
@@ -125,7 +126,8 @@ class Task:
         `LinkExpiredError`, and what `wait` raises; `timeout` (seconds) is for the waiting.
         """
         snapshot = await self.wait(timeout)
-        target = await asyncio.to_thread(free_target, to, self.id)
+        # The id is the provider's, and may hold what leads out of the directory.
+        target = await asyncio.to_thread(free_target, to, safe_stem(self.id, "video"))
         following = self._following
         made = self._submitted_at or snapshot.created or following.clock()
         return await following.saver.save(snapshot, target, deadline=made + following.link_lifetime)

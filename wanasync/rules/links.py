@@ -96,13 +96,21 @@ def address_problem(address: str, rule: LinkRule) -> str | None:
 
 
 def shown(url: str) -> str:
-    """A link as it may be logged and shown: without its query, which usually holds the signature."""
+    """A link as it may be logged and shown: without its query, which usually holds the signature, and on one line."""
+    text = "".join(sign if sign.isprintable() else "?" for sign in _bare(url)[: _LONGEST_SHOWN + 1])
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[: _LONGEST_SHOWN - 1]}…"
+
+
+_LONGEST_SHOWN = 300
+
+
+def _bare(url: str) -> str:
     return url.partition("#")[0].partition("?")[0]
 
 
 def identity(url: str) -> str:
     """What stays the same when a link is signed anew."""
-    return shown(url)
+    return _bare(url)
 
 
 _EXPIRES = re.compile(r"\d{9,11}", re.ASCII)
@@ -187,7 +195,7 @@ def part_from_json(text: str | bytes) -> PartRecord | None:
         if not sound or not isinstance(total, int | None):
             return None
         return PartRecord(**values, total=total)
-    except (ValueError, TypeError, AttributeError):
+    except (ValueError, TypeError, AttributeError, RecursionError):
         return None
 
 

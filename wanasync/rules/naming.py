@@ -13,7 +13,17 @@ from hashlib import blake2b
 
 from wanasync.errors import RequestValidationError
 
-__all__ = ["MAX_PART", "file_name", "is_inside", "made_name", "name_key", "numbered", "slug", "wanted_name"]
+__all__ = [
+    "MAX_PART",
+    "file_name",
+    "is_inside",
+    "made_name",
+    "name_key",
+    "numbered",
+    "safe_stem",
+    "slug",
+    "wanted_name",
+]
 
 SUFFIX = ".mp4"
 
@@ -52,7 +62,7 @@ def file_name(prompt: str, index: int, item_id: str | None = None, wanted: str |
 def made_name(prompt: str, index: int, item_id: str | None = None) -> str:
     """A name for an item that wants none: after its id, else its place in the list (from 1) and its prompt."""
     if item_id is not None:
-        return _safe_stem(item_id, f"{index + 1:04d}") + SUFFIX
+        return safe_stem(item_id, f"{index + 1:04d}") + SUFFIX
     words = slug(prompt)
     return f"{index + 1:04d}-{words}{SUFFIX}" if words else f"{index + 1:04d}{SUFFIX}"
 
@@ -163,7 +173,8 @@ def _first_bytes(text: str, limit: int) -> str:
     return text if len(text) <= limit and text.isascii() else text.encode()[:limit].decode(errors="ignore")
 
 
-def _safe_stem(text: str, fallback: str) -> str:
+def safe_stem(text: str, fallback: str) -> str:
+    """Foreign text as a file name without its suffix: bent until it is one part, safe on every file system."""
     text = _LONE_SURROGATE.sub("-", _FORBIDDEN.sub("-", unicodedata.normalize("NFC", text)))
     if text.lower().endswith(SUFFIX):
         text = text[: -len(SUFFIX)]
