@@ -191,8 +191,9 @@ def _hearing(problems: list[str]) -> Iterator[None]:
         warnings.simplefilter("always")
         stack.enter_context(_replaced_hook(problems))
         handler = _Complaints(problems)
-        logging.getLogger("asyncio").addHandler(handler)
-        stack.callback(logging.getLogger("asyncio").removeHandler, handler)
+        for name in ("asyncio", "aiohttp.server"):
+            logging.getLogger(name).addHandler(handler)
+            stack.callback(logging.getLogger(name).removeHandler, handler)
         yield
     problems += [f"warning: {warning.message}" for warning in caught]
 
@@ -208,11 +209,12 @@ def _replaced_hook(problems: list[str]) -> Iterator[None]:
 
 
 class _Complaints(logging.Handler):
-    """asyncio logs what no exception handler took: a task's exception that was never retrieved, for one."""
+    """asyncio logs what no exception handler took: a task's exception that was never retrieved, for one. A server logs
+    what failed in its own handlers: trouble that the emulator made without being asked to proves nothing."""
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__(logging.WARNING)
         self._problems = problems
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._problems.append(f"asyncio: {record.getMessage()}"[:2000])
+        self._problems.append(f"{record.name}: {record.getMessage()} {record.exc_info and record.exc_info[1]!r}"[:2000])

@@ -210,7 +210,7 @@ class Provider:
     def link(self, task: Task) -> str:
         """Where its video is, for as long as the settings say."""
         now = self.now()
-        made = now if self.settings.fresh_links or task.ends is None else task.ends
+        made = now if self.settings.fresh_links or task.ends is None or not task.ended(now) else task.ends
         return self.link_base() + self.links.path(task.id, made + self.settings.link_lifetime)
 
     def _lives(self, task: Task, now: float) -> bool:
