@@ -30,7 +30,7 @@ from wanasync.edges.journal import Journal
 from wanasync.edges.retrying import full_jitter
 from wanasync.engine.gate import Gate, Ticket
 from wanasync.engine.poller import Poller
-from wanasync.engine.reading import Requests, as_planned, chunks, missing_files
+from wanasync.engine.reading import LIST, Requests, as_planned, chunks, fingerprint, known_list, missing_files
 from wanasync.engine.recent import RecentTasks
 from wanasync.engine.saver import Saver
 from wanasync.engine.submitter import NeverSent, SubmitResult, Submitter
@@ -57,11 +57,13 @@ from wanasync.models import (
     TaskStatus,
     VideoRequest,
 )
-from wanasync.rules.budget import Budget, Verdict
+from wanasync.rules.budget import PRICES, Budget, Verdict
 from wanasync.rules.deadlines import Deadlines
 from wanasync.rules.failures import may_try_again, wait_before
+from wanasync.rules.known_list import MOST_UNLISTED, KnownList
 from wanasync.rules.lifecycle import PAID_STATES, ItemEvent, ItemState
 from wanasync.rules.links import death_of
+from wanasync.rules.marks import Marks
 from wanasync.rules.outcomes import Next, next_step, outcome, unknown_reason
 from wanasync.rules.pacing import PaceRecord
 from wanasync.rules.provenance import objection
@@ -87,7 +89,7 @@ are seldom lost alone."""
 LONGEST_NAP = 300.0
 """Deadlines are by the wall's clock, which may be set while a nap is by the loop's."""
 
-PACE, PRICES, PROVIDER = "pace", "prices", "provider"
+PACE, PROVIDER = "pace", "provider"
 
 STOPS_THE_LANE = (AuthenticationError, PermissionDeniedError, InsufficientCreditError)
 """Refusals that speak of the key or the account, not of the item: the next submission would fare the same."""
@@ -148,6 +150,7 @@ class Batch:
         self._planned: deque[Candidate] = deque()
         self._live: dict[str, str] = {}
         self._recovered: set[str] = set()
+        self._met = Marks()
         self._without_reply: list[ItemRecord] = []
         self._deadlines = Deadlines()
         self._tally = Tally()
@@ -201,7 +204,8 @@ class Batch:
         if self._ended:
             raise StopAsyncIteration
         told = await self._outcomes.get()
-        self._poke()
+        if self._outcomes.qsize() == UNREAD_OUTCOMES - 1:
+            self._poke()
         if told is not None:
             return told
         self._ended = True
@@ -271,10 +275,12 @@ class Batch:
         self._tally.credits_used = totals.used
         async for record in self._journal.iter_items({ItemState.UNKNOWN}):
             self._recovered.add(record.key)
+            self._met.add(record.seq)
             self._budget.hold(record.request)
             self._take(record)
         async for record in self._journal.iter_items({ItemState.ACCEPTED, ItemState.READY}):
             self._recovered.add(record.key)
+            self._met.add(record.seq)
             self._gate.track(paid_task(record))
             self._take(record)
 
@@ -289,14 +295,10 @@ class Batch:
         await self._keep(PROVIDER, here)
 
     async def _read_list(self) -> None:
-        index = 0
-        known = await self._item_count()
         try:
-            async for chunk in chunks(self._requests, CHUNK):
-                await self._until(self._has_room)
-                await self._plan(index, chunk)
-                index += len(chunk)
-            await self._compare(known)
+            mark = await fingerprint(self._requests)
+            known = await known_list(self._journal, mark)
+            await (self._plan_list(mark) if known is None else self._go_on_with(known))
         except WanError:
             raise
         except Exception as error:  # noqa: BLE001 — whatever the user's list raises, what is paid for is finished
@@ -304,6 +306,51 @@ class Batch:
             self.stop(f"the list could not be read on: {error!r}")
         self._read_all = True
         self._end_if_done()
+
+    async def _go_on_with(self, known: KnownList) -> None:
+        """The very list of an earlier run: the journal tells what that has planned of it, first what is left to do.
+
+        What is saved is told beside it: a million outcomes take their time, and nobody should wait for them.
+        """
+        await self._journal.relist(known.unlisted)
+        self._tally.listed = known.items
+        saved = self._spawn(self._meet_all(known, {ItemState.SAVED}, self._is_heard))
+        await self._meet_all(known, set(ItemState) - {ItemState.SAVED}, self._has_room)
+        if known.is_whole:
+            self._tally.unlisted = len(known.unlisted)
+        else:
+            await self._plan_list(known.fingerprint, known)
+        await saved
+
+    async def _meet_all(self, known: KnownList, states: set[ItemState], has_room: Callable[[], bool]) -> None:
+        async for records in self._journal.slices(states):
+            await self._meet([record for record in records if record.seq not in known.unlisted])
+            await self._until(has_room)
+
+    async def _plan_list(self, mark: str | None, known: KnownList | None = None) -> None:
+        """Plan the list, or what is left of it behind what is known."""
+        rows = await self._item_count()
+        if known is None:
+            await self._journal.set_meta(LIST, "")
+            # In a new journal, all rows will be this list's.
+            known = KnownList(mark, 0, is_whole=False) if mark is not None and not rows else None
+        index = known.items if known else 0
+        async for chunk in chunks(self._requests, CHUNK, index):
+            await self._until(self._has_room)
+            await self._plan(index, chunk)
+            index += len(chunk)
+            if known and self._tally.listed == index:
+                await self._journal.set_meta(LIST, attrs.evolve(known, items=index).to_json())
+        await self._compare(rows)
+        # Read again, since somebody may have saved the file meanwhile.
+        if mark is not None and self._tally.listed == index and mark == await fingerprint(self._requests):
+            await self._remember(mark)
+
+    async def _remember(self, mark: str) -> None:
+        """All rows of the journal are the list's now, or known as none of its."""
+        if self._tally.unlisted <= MOST_UNLISTED:
+            known = KnownList(mark, self._tally.listed, is_whole=True, unlisted=await self._journal.unlisted())
+            await self._journal.set_meta(LIST, known.to_json())
 
     async def _compare(self, known: int) -> None:
         """How the list differs from the one that an earlier run was given; `known` is how many items that had left."""
@@ -317,18 +364,25 @@ class Batch:
         return sum((await self._journal.counts()).values())
 
     def _has_room(self) -> bool:
-        return len(self._planned) < READ_AHEAD and self._outcomes.qsize() < UNREAD_OUTCOMES
+        return len(self._planned) < READ_AHEAD and self._is_heard()
+
+    def _is_heard(self) -> bool:
+        return self._outcomes.qsize() < UNREAD_OUTCOMES
 
     async def _plan(self, first_index: int, chunk: list[str | VideoRequest | BatchItem]) -> None:
         records: list[ItemRecord] = []
         async for planned in self._as_planned(first_index, chunk):
             records += planned
+        self._tally.listed += len(records)
+        await self._meet(records)
+
+    async def _meet(self, records: list[ItemRecord]) -> None:
+        """Go on with items of the list from where they stand; with each one once."""
+        # Marked before anything is waited for: from here on its state may change.
+        records = [record for record in records if self._met.add(record.seq)]
         saved = [record for record in records if record.state is ItemState.SAVED]
         gone = await asyncio.to_thread(missing_files, self.directory, saved) if saved else set()
-        self._tally.listed += len(records)
         for record in records:
-            if record.key in self._recovered:
-                continue
             if record.key in gone:
                 record = await self._journal.record(record.key, ItemEvent.FILE_LOST)
             elif self._may_try_again(record):
@@ -720,10 +774,11 @@ class Batch:
         if self._read_all and sum(self._tally.told.values()) == self._tally.taken:
             self._outcomes.put_nowait(None)
 
-    def _spawn(self, step: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, step: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.ensure_future(self._guarded(step))
         self._steps.add(task)
         task.add_done_callback(self._steps.discard)
+        return task
 
     async def _guarded(self, step: Coroutine[Any, Any, None]) -> None:
         """A step that fails (a broken journal, a bug) ends the batch with its error rather than hanging it."""

@@ -10,7 +10,9 @@ from types import TracebackType
 from typing import Self
 
 from wanasync.edges.journal import Journal
-from wanasync.models import BatchStatus, Outcome, OutcomeState
+from wanasync.engine.forecast import forecast
+from wanasync.engine.reading import Requests, fingerprint, known_list
+from wanasync.models import BatchStatus, Forecast, Outcome, OutcomeState
 from wanasync.rules.lifecycle import ItemState
 from wanasync.rules.outcomes import outcome, states_of
 
@@ -61,8 +63,24 @@ class BatchHistory:
             running=running,
         )
 
+    async def knows(self, requests: Requests) -> int | None:
+        """How many items the list has, where a run has read this very list, unchanged since, to its end.
+
+        None where that isn't so, and for lists that are no `RequestList`. A batch goes on with such a list from the
+        journal alone, without reading it.
+        """
+        known = await known_list(self._journal, await fingerprint(requests))
+        return known.items if known and known.is_whole else None
+
     async def outcomes(self, states: Iterable[OutcomeState] | None = None) -> AsyncIterator[Outcome]:
         """Each item as an outcome, as it stands now; those in `states` only, where given."""
         wanted = None if states is None else [state for told in states for state in states_of(told)]
         async for record in self._journal.iter_items(wanted):
             yield outcome(record, self.directory, resumed=True)
+
+    async def forecast(self, requests: Requests, *, on_unknown: str = "hold", retry_failed: int = 0) -> Forecast:
+        """What a run with this list would send and is expected to reserve; nothing is sent or written.
+
+        `on_unknown` and `retry_failed` as the run would have them. Raises what the list raises.
+        """
+        return await forecast(self._journal, requests, on_unknown=on_unknown, retry_failed=retry_failed)

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
+from wanasync.edges.journal import Journal
+from wanasync.edges.lists import RequestList
 from wanasync.models import BatchItem, VideoRequest, as_request
+from wanasync.rules.known_list import KnownList
 from wanasync.rules.records import ItemRecord, PlannedItem
 
-__all__ = ["Requests", "as_planned", "chunks", "missing_files"]
+__all__ = ["LIST", "Requests", "as_planned", "chunks", "fingerprint", "known_list", "missing_files"]
+
+LIST = "list"
+"""Under which name the journal keeps the list that it knows as a whole."""
 
 T = TypeVar("T")
 
@@ -25,20 +32,38 @@ def as_planned(index: int, entry: str | VideoRequest | BatchItem) -> PlannedItem
     return PlannedItem(index, as_request(entry))
 
 
+async def fingerprint(requests: Requests) -> str | None:
+    """What tells the list again; None for one that only reading can tell."""
+    return await asyncio.to_thread(requests.fingerprint) if isinstance(requests, RequestList) else None
+
+
+async def known_list(journal: Journal, mark: str | None) -> KnownList | None:
+    """What the journal keeps of the list with this fingerprint; None where that isn't all it has to tell."""
+    known = KnownList.from_json(await journal.get_meta(LIST))
+    if known is None or known.fingerprint != mark:
+        return None
+    rows = sum((await journal.counts()).values())
+    return known if rows == known.rows else None
+
+
 def missing_files(directory: Path, records: list[ItemRecord]) -> set[str]:
     """Keys of saved items whose file is gone or has another size than was saved."""
-    return {record.key for record in records if size_of(directory / record.file) != record.bytes}
+    # By names alone: a `Path` for each of a million files takes longer than asking the disk for it.
+    return {record.key for record in records if size_of(f"{directory}/{record.file}") != record.bytes}
 
 
-def size_of(path: Path) -> int | None:
+def size_of(path: str) -> int | None:
     try:
-        return path.stat().st_size
+        return os.stat(path).st_size
     except OSError:
         return None
 
 
-async def chunks(requests: Requests, size: int) -> AsyncIterator[list[str | VideoRequest | BatchItem]]:
-    """The list in pieces. An async list is passed on entry by entry: its next one may be long in coming."""
+async def chunks(requests: Requests, size: int, start: int = 0) -> AsyncIterator[list[str | VideoRequest | BatchItem]]:
+    """The list in pieces, from entry `start` (from 0) on.
+
+    An async list is passed on entry by entry: its next one may be long in coming.
+    """
     if isinstance(requests, AsyncIterable):
         async for entry in requests:
             yield [entry]
@@ -46,7 +71,9 @@ async def chunks(requests: Requests, size: int) -> AsyncIterator[list[str | Vide
     entries = iter(requests)
     broken: list[Exception] = []
     while chunk := list(_until_broken(islice(entries, size), broken)):
-        yield chunk
+        if len(chunk) > start:
+            yield chunk[start:]
+        start = max(start - len(chunk), 0)
         await asyncio.sleep(0)
     if broken:
         raise broken[0]

@@ -121,6 +121,8 @@ _COLUMNS = (
     "updated_at"
 )
 SELECT = f"SELECT {_COLUMNS} FROM item JOIN progress USING (seq)"  # noqa: S608 - constants only
+# Says in full that they are unsaved, so that SQLite sees that the index of those answers it.
+UNSAVED = f"{SELECT} WHERE state = ? AND state <> {SAVED} AND progress.seq > ? ORDER BY progress.seq LIMIT ?"
 UPDATE = (
     "UPDATE progress SET state = ?, attempt = ?, task_id = ?, submitted_at = ?, estimated_time = ?, "
     "credits_reserved = ?, credits_used = ?, links = ?, link_deadline = ?, bytes = ?, sha256 = ?, error_code = ?, "

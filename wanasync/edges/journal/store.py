@@ -32,6 +32,7 @@ from wanasync.edges.journal.schema import (
     SELECT,
     STATES,
     TALLY,
+    UNSAVED,
     UPDATE,
     item_values,
     key_number,
@@ -131,7 +132,7 @@ class Store:
         cut_off = [state for state, event in TRANSITIONS if event is ItemEvent.INTERRUPTED]
         words = {"error_code": "interrupted", "error_message": "the run ended before the reply came"}
         for state in cut_off:
-            for row in self._db.execute(f"{SELECT} WHERE state = ?", (CODES[state],)).fetchall():
+            for row in self._db.execute(UNSAVED, (CODES[state], 0, -1)).fetchall():
                 record = self._read(row)
                 self._write(record, advance(record, ItemEvent.INTERRUPTED, words, now=now))
                 self.interrupted += 1
@@ -243,9 +244,7 @@ class Store:
         elif state is ItemState.SAVED:
             rows = self._db.execute(f"{SELECT} WHERE state = {SAVED} AND seq > ? ORDER BY seq LIMIT {CHUNK}", (after,))
         else:
-            # Said in full, so that SQLite sees that the index of unsaved items answers it.
-            where = f"state = ? AND state <> {SAVED} AND progress.seq > ? ORDER BY progress.seq LIMIT {CHUNK}"
-            rows = self._db.execute(f"{SELECT} WHERE {where}", (CODES[state], after))
+            rows = self._db.execute(UNSAVED, (CODES[state], after, CHUNK))
         return [self._read(row) for row in rows]
 
     def known_tasks(self, task_ids: Sequence[str]) -> dict[str, float | None]:
@@ -304,6 +303,14 @@ class Store:
     def is_listed(self, seq: int) -> bool:
         # A bit for each item of earlier runs; those added since were added because they were listed.
         return seq >= self._first_new_seq or bool(self._listed[seq >> 3] & 1 << (seq & 7))
+
+    def relist(self, unlisted: frozenset[int]) -> None:
+        self._listed = bytearray(b"\xff" * len(self._listed))
+        for seq in filter(self._first_new_seq.__gt__, unlisted):
+            self._listed[seq >> 3] &= ~(1 << (seq & 7))
+
+    def unlisted(self) -> frozenset[int]:
+        return frozenset(seq for seq in range(1, self._first_new_seq) if not self.is_listed(seq))
 
     def find(self, keys: Sequence[int]) -> dict[int, ItemRecord]:
         marks = ",".join("?" * len(keys))

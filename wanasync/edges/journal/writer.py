@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from wanasync.edges.journal.schema import CODES
+from wanasync.edges.journal.schema import CODES, key_number
 from wanasync.edges.journal.store import CHUNK, Store
 from wanasync.errors import JournalError
 from wanasync.rules.lifecycle import ItemEvent, ItemState
@@ -114,12 +114,22 @@ class Journal:
 
         Read in slices: an item that changes its state meanwhile may come again in a later state, or not at all.
         """
+        async for chunk in self.slices(states):
+            for record in chunk:
+                yield record
+
+    async def slices(self, states: Iterable[ItemState] | None = None) -> AsyncIterator[list[ItemRecord]]:
+        """As `iter_items`, slice by slice."""
         for state in [None] if states is None else sorted(set(states), key=CODES.__getitem__):
             after = 0
             while chunk := await self._do(functools.partial(self._store.slice, state, after)):
-                for record in chunk:
-                    yield record
+                yield chunk
                 after = chunk[-1].seq
+
+    async def find(self, keys: Sequence[str]) -> Mapping[str, ItemRecord]:
+        """The records of those items that the journal knows, by key."""
+        found = await self._do(functools.partial(self._store.find, [key_number(key) for key in keys]))
+        return {record.key: record for record in found.values()}
 
     async def known_tasks(self, task_ids: Sequence[str]) -> Mapping[str, float | None]:
         """Those of the tasks that are, or were, an item's, with when they were submitted."""
@@ -128,6 +138,14 @@ class Journal:
     def is_listed(self, record: ItemRecord) -> bool:
         """Whether the item came in a list planned since the journal was opened."""
         return self._store.is_listed(record.seq)
+
+    async def relist(self, unlisted: frozenset[int]) -> None:
+        """Take all rows but these for listed, as though the list they came in had been planned again."""
+        await self._do(functools.partial(self._store.relist, unlisted))
+
+    async def unlisted(self) -> frozenset[int]:
+        """The rows, by number, whose items came in no list planned since the journal was opened."""
+        return await self._do(self._store.unlisted)
 
     async def counts(self) -> Mapping[ItemState, int]:
         """How many items are in each state; every state has an entry."""
