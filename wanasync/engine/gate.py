@@ -171,6 +171,10 @@ class Gate:
         """
         loop = asyncio.get_running_loop()
         with self._lock:
+            now = self._now()
+            if not (self._holds or self._interactive or self._batch) and self._pacer.earliest(now) <= now:
+                # Nobody waits and nothing has to be waited for: no place in a line is needed.
+                return self._ticket(interactive, now)
             line = self._line(loop)
             waiter = _Waiter(line, interactive, loop.create_future())
             lane = self._interactive if interactive else self._batch
@@ -179,7 +183,7 @@ class Gate:
                 lane.move_to_end(waiter, last=False)
             line.waiting += 1
             self._busy.add(line)
-            self._admit_due(self._now())
+            self._admit_due(now)
         try:
             if waiter.ticket is None:
                 await waiter.woken
@@ -230,13 +234,16 @@ class Gate:
 
     def _grant(self, waiter: _Waiter, now: float) -> None:
         self._leave(waiter)
-        self._interactive_in_a_row = self._interactive_in_a_row + 1 if waiter.interactive else 0
         if waiter.line.loop is None:
             return
-        waiter.ticket = Ticket(self, self._pacer.send(now))
+        waiter.ticket = self._ticket(waiter.interactive, now)
         if not self._call(waiter.line, waiter.wake):
             # The loop was closed in this very moment: nobody is left to use the ticket.
             self._pacer.never_sent(waiter.ticket.number, now, failed=False)
+
+    def _ticket(self, interactive: bool, now: float) -> Ticket:
+        self._interactive_in_a_row = self._interactive_in_a_row + 1 if interactive else 0
+        return Ticket(self, self._pacer.send(now))
 
     def _arm(self, at: float) -> None:
         for line in tuple(self._busy):

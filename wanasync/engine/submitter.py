@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol, assert_never
 
 from wanasync import events
@@ -80,15 +81,43 @@ class Submitter:
         self, ticket: Ticket, request: VideoRequest, key: str, log: SubmissionLog, item_id: str | None = None
     ) -> SubmitResult:
         """Send one POST with an admitted `ticket`; settles the ticket. When cancelled, the POST is still finished."""
-        step = asyncio.ensure_future(self._step(ticket, request, key, log, item_id))
+        # A step that has succeeded answers by itself: asyncio.shield would take two more turns of the loop.
+        answer: asyncio.Future[SubmitResult] = asyncio.get_running_loop().create_future()
+        step = asyncio.create_task(self._answer(answer, ticket, request, key, log, item_id))
         self._under_way.add(step)
-        step.add_done_callback(self._under_way.discard)
+        step.add_done_callback(partial(self._ended, answer))
         try:
-            return await asyncio.shield(step)
+            return await answer
         except asyncio.CancelledError:
-            if not step.done():
+            if step.done():
+                _tell_orphan(step)
+            else:
                 step.add_done_callback(_tell_orphan)
             raise
+
+    def _ended(self, answer: asyncio.Future[SubmitResult], step: asyncio.Task[SubmitResult]) -> None:
+        self._under_way.discard(step)
+        error = None if step.cancelled() else step.exception()
+        if answer.done():
+            return
+        if error is None:
+            answer.cancel()
+        else:
+            answer.set_exception(error)
+
+    async def _answer(
+        self,
+        answer: asyncio.Future[SubmitResult],
+        ticket: Ticket,
+        request: VideoRequest,
+        key: str,
+        log: SubmissionLog,
+        item_id: str | None,
+    ) -> SubmitResult:
+        result = await self._step(ticket, request, key, log, item_id)
+        if not answer.done():
+            answer.set_result(result)
+        return result
 
     async def _step(
         self, ticket: Ticket, request: VideoRequest, key: str, log: SubmissionLog, item_id: str | None
