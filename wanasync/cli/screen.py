@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from attrs import define, field
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.text import Text
 
 __all__ = ["Screen"]
@@ -30,8 +32,24 @@ class _LogLines(logging.Handler):
         self._screen.say(record.getMessage(), "dim")
 
 
+# C0 (but for the line's end), DEL and C1, which terminals act on; and what turns the direction of the text around it.
+_ACTING = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
+
+class _SafeConsole(Console):
+    """A console on which text is only text. Prompts, ids, journals and server messages may be a stranger's, and rich
+    lets escapes pass; here is the one place where all of them come by."""
+
+    def __init__(self, *, stderr: bool = False, soft_wrap: bool = False) -> None:
+        super().__init__(stderr=stderr, soft_wrap=soft_wrap, markup=False, highlight=False, emoji=False)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=_ACTING.sub("", segment.text))
+
+
 def _console() -> Console:
-    return Console(stderr=True, markup=False, highlight=False, emoji=False, soft_wrap=True)
+    return _SafeConsole(stderr=True, soft_wrap=True)
 
 
 @define
@@ -107,11 +125,13 @@ class Screen:
 
     def print_result(self, renderable: RenderableType) -> None:
         """A table that is the command's result."""
-        Console(markup=False, highlight=False, emoji=False).print(renderable)
+        _SafeConsole().print(renderable)
 
     def record(self, content: Mapping[str, Any]) -> None:
         """An object of the command's result, as one line of JSON."""
-        self._write(json.dumps(content, ensure_ascii=False, separators=(",", ":")))
+        line = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+        # JSON escapes what terminals act on, but not all of it.
+        self._write(_ACTING.sub(lambda found: f"\\u{ord(found[0]):04x}", line))
 
     def _write(self, line: str) -> None:
         # Bytes, so that neither a C locale nor a half pair from a file name can stop a paid batch.
