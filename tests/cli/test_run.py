@@ -49,6 +49,24 @@ class TestTheMainJob:
         assert "2 from earlier runs" in ended.err
         assert len(emulator.ledger.entries) == 2
 
+    def test_what_is_added_to_a_known_list_is_checked_and_made(self, wanasync: Command, emulate: Emulate) -> None:
+        emulator = emulate()
+        wanasync("run", prompts("A cat", "A dog"))
+        ended = wanasync("run", prompts("A cat", "A dog", "x" * 2001))
+        assert ended.code == 2
+        assert "line 3, prompt" in ended.err
+        ended = wanasync("run", prompts("A cat", "A dog", "A mouse"), "--json")
+        assert ended.code == 0
+        assert [record["resumed"] for record in sorted(ended.records, key=lambda record: record["index"])] == [
+            True,
+            True,
+            False,
+        ]
+        again = wanasync("run", prompts("A cat", "A dog", "A mouse"), "--json")
+        assert sorted(record["index"] for record in again.records) == [0, 1, 2]
+        assert all(record["resumed"] for record in again.records)
+        assert len(emulator.ledger.entries) == 3
+
     def test_json_gives_one_object_for_each_outcome_and_nothing_else(self, wanasync: Command, emulate: Emulate) -> None:
         emulate()
         source = prompts(

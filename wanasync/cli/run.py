@@ -20,6 +20,7 @@ from wanasync import (
     BatchProgress,
     BatchStatus,
     ConfigError,
+    JournalError,
     ListError,
     OutcomeState,
     RequestList,
@@ -78,13 +79,30 @@ def run(job: RunJob, screen: Screen, *, dry: bool = False) -> int:
     with RequestList(job.source, format=job.format, defaults=job.defaults) as requests:
         try:
             with screen.busy(f"reading {requests.name}"):
-                total = requests.check()
+                total = (None if dry else _known_items(job, requests)) or requests.check()
         except ListError as error:
             _show_problems(error, screen)
             return exits.USAGE
         if dry:
             return _show_plan(job, requests, total, screen)
         return run_interruptible(lambda interrupts: _Run(job, screen, interrupts).run(requests, total))
+
+
+def _known_items(job: RunJob, requests: RequestList) -> int | None:
+    """How many items the list has, where an earlier run has checked this very list and been through all of it."""
+    if not (job.directory / ".wanasync").is_dir():
+        return None
+    try:
+        return asyncio.run(_known_to(job.directory, requests))
+    except JournalError:
+        return None  # the run will say what is wrong with it
+
+
+async def _known_to(directory: Path, requests: RequestList) -> int | None:
+    from wanasync import BatchHistory
+
+    async with BatchHistory(directory) as history:
+        return await history.knows(requests)
 
 
 def _show_problems(error: ListError, screen: Screen) -> None:

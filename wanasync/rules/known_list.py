@@ -9,7 +9,7 @@ from attrs import frozen
 
 __all__ = ["MOST_UNLISTED", "KnownList"]
 
-MOST_UNLISTED = 10_000
+MOST_UNLISTED = 1000
 """More than these would make a long text of a list that is hardly the same any more."""
 
 
