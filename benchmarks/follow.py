@@ -16,6 +16,7 @@ from collections.abc import Callable
 from functools import partial
 from random import Random
 
+import attrs
 from attrs import field, frozen
 
 from benchmarks.results import Figure, Report, Target, at_most, figure
@@ -23,7 +24,8 @@ from wanasync.config import Config
 from wanasync.engine.poller import Poller
 from wanasync.errors import WanError
 from wanasync.models import TaskSnapshot, TaskStatus
-from wanasync.rules.polling import Mark, PollingPolicy, Price
+from wanasync.rules.polling import PollingPolicy, Price
+from wanasync.rules.progress import NO_EVIDENCE, Evidence
 from wanasync.testing import now, run
 
 SEEDS = range(3)
@@ -31,14 +33,23 @@ SEEDS = range(3)
 
 @frozen
 class World:
-    """The tasks of a simulation; times are seconds. `curve` bends the progress: 1 is linear, None shows none."""
+    """The tasks of a simulation; times are seconds.
+
+    `curve` bends the progress: 1 is linear, None shows none; `later_curve` is that of the second half of the tasks.
+    It is off by `noise` points at each look, shown in steps of `steps`, and stands still at `stuck_at`. Of `liars`
+    it shows half, so that they end when they seem to be halfway.
+    """
 
     sigma: float = 0.2
     median: float = 120.0
     estimate: float = 120.0
     tasks: int = 1000
     curve: float | None = None
+    later_curve: float | None = None
     noise: float = 4.0
+    steps: int = 1
+    stuck_at: int = 99
+    liars: float = 0.0
     early_failures: float = 0.0
 
     def durations(self, rng: Random) -> list[float]:
@@ -49,27 +60,34 @@ class World:
             return rng.uniform(2, 10)
         return self.median * math.exp(self.sigma * rng.gauss(0, 1))
 
-    def progress(self, share: float, rng: Random) -> int | None:
-        if self.curve is None:
+    def progress(self, number: int, share: float, rng: Random) -> int | None:
+        """What the task of that number shows with that share of its duration behind it."""
+        curve = self.later_curve if self.later_curve and number >= self.tasks / 2 else self.curve
+        if curve is None:
             return None
-        return int(min(max(100 * share**self.curve + rng.gauss(0, self.noise), 0), 99))
+        shown = 100 * share**curve + rng.gauss(0, self.noise)
+        if self.liars and number * self.liars % 1 < self.liars:
+            shown /= 2
+        return int(min(max(shown // self.steps * self.steps, 0), self.stuck_at))
 
 
 @frozen
 class Result:
-    """Looks a task, and the mean seconds from a task's end to the look that found it."""
+    """Looks a task, and the seconds from a task's end to the look that found it: the mean, and what 5 % exceed."""
 
     polls: float
     lag: float
+    lag_95: float = math.nan
 
 
 @frozen
 class Look:
-    """The `number`th look at a task, which found it unfinished at `age`."""
+    """The `number`th look at a task, which found it unfinished at `age`; `evidence` as the schedule left it."""
 
     age: float
     number: int
     progress: int | None
+    evidence: Evidence
 
 
 class Schedule:
@@ -81,7 +99,10 @@ class Schedule:
     def wait(self, look: Look, /) -> float:
         raise NotImplementedError
 
-    def finished(self, after: float, by: float, mark: Mark | None) -> None:
+    def saw(self, evidence: Evidence, progress: int | None, age: float) -> Evidence:
+        return evidence
+
+    def finished(self, after: float, by: float, evidence: Evidence, *, completed: bool) -> None:
         pass
 
 
@@ -113,55 +134,60 @@ class Exponential(Schedule):
 class Learned(Schedule):
     price: float
     estimate: float = 120.0
-    put_off: float = 1.0
     policy: PollingPolicy = field(init=False)
     rng: Random = field(factory=lambda: Random(7))
 
     @policy.default
     def _policy(self) -> PollingPolicy:
-        return PollingPolicy(price=Price(self.price), put_off=self.put_off)
+        return PollingPolicy(price=Price(self.price))
 
     def first(self) -> float:
         return self.policy.first_wait(self.estimate)
 
     def wait(self, look: Look, /) -> float:
-        return self.policy.next_wait(look.age, self.estimate, look.progress, self.rng)
+        return self.policy.next_wait(look.age, self.estimate, look.evidence, self.rng)
 
-    def finished(self, after: float, by: float, mark: Mark | None) -> None:
-        self.policy.finished(after, by, self.estimate, mark, told=False)
+    def saw(self, evidence: Evidence, progress: int | None, age: float) -> Evidence:
+        return self.policy.saw(evidence, progress, age)
+
+    def finished(self, after: float, by: float, evidence: Evidence, *, completed: bool) -> None:
+        self.policy.finished(after, by, self.estimate, evidence, told=False, completed=completed)
 
 
 def simulate(schedule: Schedule, world: World, seed: int = 0) -> Result:
     """Play all tasks; task `i` is submitted at second `i`, and looks cost no time."""
     rng = Random(seed)
     durations = world.durations(rng)
-    looks: list[tuple[float, int, int, float, Mark | None]] = []
+    looks: list[tuple[float, int, int, float, Evidence]] = []
     submitted = polls = 0
-    lag = 0.0
+    lags: list[float] = []
     while submitted < world.tasks or looks:
         first_at = submitted + schedule.first() if submitted < world.tasks else math.inf
         if looks and looks[0][0] < first_at:
-            at, task, count, before, mark = heapq.heappop(looks)
+            at, task, count, before, evidence = heapq.heappop(looks)
         else:
-            at, task, count, before, mark = first_at, submitted, 0, 0.0, None
+            at, task, count, before, evidence = first_at, submitted, 0, 0.0, NO_EVIDENCE
             submitted += 1
         polls += 1
         age, duration = at - task, durations[task]
         if age >= duration:
-            lag += age - duration
-            schedule.finished(before, age, mark)
+            lags.append(age - duration)
+            schedule.finished(before, age, evidence, completed=duration > 10)
             continue
-        progress = world.progress(age / duration, rng)
-        if mark is None and progress:
-            mark = Mark(progress, age)
-        wait = schedule.wait(Look(age, count + 1, progress))
-        heapq.heappush(looks, (at + wait, task, count + 1, age, mark))
-    return Result(polls / world.tasks, lag / world.tasks)
+        progress = world.progress(task, age / duration, rng)
+        evidence = schedule.saw(evidence, progress, age)
+        wait = schedule.wait(Look(age, count + 1, progress, evidence))
+        heapq.heappush(looks, (at + wait, task, count + 1, age, evidence))
+    return Result(polls / world.tasks, statistics.mean(lags), _exceeded_by(0.05, lags))
+
+
+def _exceeded_by(share: float, values: list[float]) -> float:
+    return sorted(values)[int(len(values) * (1 - share))]
 
 
 def average(make: Callable[[], Schedule], world: World) -> Result:
     results = [simulate(make(), world, seed) for seed in SEEDS]
-    return Result(statistics.mean(r.polls for r in results), statistics.mean(r.lag for r in results))
+    return Result(*(statistics.mean(values) for values in zip(*map(attrs.astuple, results), strict=True)))
 
 
 def at_polls(polls: float, make: Callable[[float], Schedule], world: World, low: float, high: float) -> Result:
@@ -184,10 +210,10 @@ async def follow(world: World, *, batch: bool = False, callbacks: float | None =
     all_noticed = asyncio.Event()
 
     def look(task_id: str) -> TaskSnapshot:
-        share = (now() - births[task_id]) / (ends[task_id] - births[task_id])
+        number, share = int(task_id.rpartition("-")[2]), (now() - births[task_id]) / (ends[task_id] - births[task_id])
         if share >= 1:
             return TaskSnapshot(task_id, TaskStatus.COMPLETED, 100, ("https://example.com/video.mp4",))
-        return TaskSnapshot(task_id, TaskStatus.PROCESSING, world.progress(share, rng))
+        return TaskSnapshot(task_id, TaskStatus.PROCESSING, world.progress(number, share, rng))
 
     async def ask(task_id: str) -> TaskSnapshot:
         return look(task_id)
@@ -270,13 +296,26 @@ def _at_equal_polls(tasks: int) -> list[Figure]:
     return figures + _figures("σ 0.2, 2 → 30 s", "exponential", average(Exponential, World(tasks=tasks)))
 
 
+_LINEAR = World(0.35, curve=1.0)
+_PROGRESS: tuple[tuple[str, World, Target | None], ...] = (
+    ("no progress", World(0.35), None),
+    ("linear progress", _LINEAR, at_most(3)),
+    ("progress that starts slowly", attrs.evolve(_LINEAR, curve=2.0), None),
+    ("progress that ends slowly", attrs.evolve(_LINEAR, curve=0.5), None),
+    ("linear, then slow at first", attrs.evolve(_LINEAR, later_curve=2.0), None),
+    ("progress in steps of 25", attrs.evolve(_LINEAR, steps=25), None),
+    ("progress stuck at 60", attrs.evolve(_LINEAR, stuck_at=60), None),
+    ("progress that lies for 5 %", attrs.evolve(_LINEAR, liars=0.05), None),
+    ("progress that lies for 30 %", attrs.evolve(_LINEAR, liars=0.3), None),
+    ("progress that is noise", attrs.evolve(_LINEAR, noise=200), None),
+)
+
+
 def _of_other_worlds(tasks: int) -> list[Figure]:
     figures: list[Figure] = []
-    for curve, name in ((1.0, "linear"), (2.0, "slow-start")):
-        for put_off in (1.0, 30.0):
-            world = World(0.35, curve=curve, tasks=tasks)
-            result = at_polls(4, partial(Learned, put_off=put_off), world, 0.1, 40)
-            figures += _figures(f"σ 0.35, {name} progress, put_off {put_off:g}", "learned", result)
+    for name, world, target in _PROGRESS:
+        result = at_polls(4, Learned, attrs.evolve(world, tasks=tasks), 0.5, 10)
+        figures += _figures(f"σ 0.35, {name}, 4 polls a task", "learned", result, None, target)
     for median in (30, 60, 240, 480):
         world = World(0.35, median, tasks=tasks)
         figures += _figures(

@@ -622,8 +622,8 @@ def test_a_followed_task_takes_little_memory() -> None:
         return waiting, looked_at
 
     waiting, looked_at = run(main())
-    assert waiting <= 400
-    assert looked_at <= 440
+    assert waiting <= 330
+    assert looked_at <= 430
 
 
 # --- batch query

@@ -31,7 +31,8 @@ from wanasync.errors import (
 from wanasync.models import PollerStatistics, TaskSnapshot, TaskStatus
 from wanasync.rules.agenda import Agenda, Planned
 from wanasync.rules.lane import PollLane
-from wanasync.rules.polling import Mark, PollingPolicy
+from wanasync.rules.polling import PollingPolicy
+from wanasync.rules.progress import NO_EVIDENCE, Evidence
 from wanasync.rules.tracking import TaskTrack
 
 __all__ = ["Listener", "Poller"]
@@ -65,15 +66,14 @@ LATE = 1.0
 class _Followed(Planned):
     """One followed task. There may be 50,000: each field counts.
 
-    `marked` and `marked_at` are the progress and the time of the first look that saw some. `hints` counts the looks
-    since a callback said that the task has ended. `alone` keeps it out of batch queries, which don't know it.
+    `evidence` is what looks have seen of its progress. `hints` counts the looks since a callback said that the task
+    has ended. `alone` keeps it out of batch queries, which don't know it.
     """
 
     track: TaskTrack
     dated: bool
     listeners: tuple[Listener, ...] = ()
-    marked: int = 0
-    marked_at: float = 0.0
+    evidence: Evidence = NO_EVIDENCE
     setbacks: int = 0
     hints: int = 0
     asking: bool = False
@@ -361,7 +361,7 @@ class Poller:
         look = item.track.look(snapshot, asked_at)
         if look.final:
             if look.news is snapshot:
-                self._learn(item, last_unfinished)
+                self._learn(item, snapshot, last_unfinished)
             self._end(item)
         elif snapshot.status is TaskStatus.COMPLETED:
             self._set_back(item, RESULTS_BASE, RESULTS_CAP)
@@ -375,22 +375,22 @@ class Poller:
         if not item.dated and snapshot.created and self._now() - MAX_AGE < snapshot.created < item.born:
             item.born = snapshot.created
 
-    def _learn(self, item: _Followed, last_unfinished: float | None) -> None:
+    def _learn(self, item: _Followed, snapshot: TaskSnapshot, last_unfinished: float | None) -> None:
         if not item.dated or last_unfinished is None:
             return
-        mark = Mark(item.marked, item.marked_at - item.born) if item.marked else None
         after, by = last_unfinished - item.born, self._now() - item.born
-        self._policy.finished(after, by, item.estimate, mark, told=item.hints > 0)
+        completed = snapshot.status is TaskStatus.COMPLETED
+        self._policy.finished(after, by, item.estimate, item.evidence, told=item.hints > 0, completed=completed)
 
     def _plan_next(self, item: _Followed, snapshot: TaskSnapshot) -> None:
         now = self._now()
+        age = now - item.born
         item.setbacks = 0
-        if not item.marked and snapshot.progress and snapshot.progress < 100:
-            item.marked, item.marked_at = snapshot.progress, now
+        item.evidence = self._policy.saw(item.evidence, snapshot.progress, age)
         if item.hints:
             self._confirm_again(item, now)
         if not item.queued:
-            wait = self._policy.next_wait(now - item.born, item.estimate, snapshot.progress, self._rng)
+            wait = self._policy.next_wait(age, item.estimate, item.evidence, self._rng)
             self._agenda.plan(item, now + wait)
 
     def _confirm_again(self, item: _Followed, now: float) -> None:
