@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from wanasync.models import BatchItem as BatchItem
     from wanasync.models import BatchProgress as BatchProgress
     from wanasync.models import BatchStatus as BatchStatus
+    from wanasync.models import Forecast as Forecast
     from wanasync.models import Credits as Credits
     from wanasync.models import DownloadStatistics as DownloadStatistics
     from wanasync.models import GateStatistics as GateStatistics
@@ -106,6 +107,7 @@ _HOMES = {
         "BatchItem",
         "BatchProgress",
         "BatchStatus",
+        "Forecast",
         "Credits",
         "DownloadStatistics",
         "GateStatistics",

@@ -23,6 +23,7 @@ __all__ = [
     "BatchStatus",
     "Credits",
     "DownloadStatistics",
+    "Forecast",
     "GateStatistics",
     "JSONObject",
     "Limits",
@@ -344,6 +345,24 @@ class BatchStatus:
     credits_used: float = 0.0
     credits_committed: float = 0.0
     running: str | None = None
+
+
+@frozen
+class Forecast:
+    """What a run with a list would come to, see `BatchHistory.forecast`.
+
+    `submissions` would be sent, new ones and earlier ones that were turned away; `under_way` are paid for and not
+    saved, `unknown` may be and would stay held, `settled` need nothing. `credits` is what the submissions are expected
+    to reserve, by what replies to such requests have said before; `unpriced` of them are of a kind not seen yet, and
+    not in it.
+    """
+
+    submissions: int = 0
+    under_way: int = 0
+    unknown: int = 0
+    settled: int = 0
+    credits: float = 0.0
+    unpriced: int = 0
 
 
 @frozen

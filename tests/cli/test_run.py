@@ -167,7 +167,7 @@ class TestProblems:
         assert ended.code == 3
         assert "the API key was refused" in ended.err
         assert "another-key" not in ended.err
-        assert sum(emulator.ledger.counts.values()) == 1
+        assert emulator.ledger.counts == {"credits": 1, "submit": 1}
 
     def test_no_credit_ends_with_4_and_saves_what_is_under_way(self, wanasync: Command, emulate: Emulate) -> None:
         emulator = emulate(credit=12)
@@ -256,7 +256,7 @@ class TestBadInput:
         ended = wanasync("run", prompts("A cat"), "--to", "taken/out")
         assert ended.code == 2
         assert "taken" in ended.err
-        assert not emulator.ledger.counts
+        assert not emulator.ledger.counts["submit"]
 
     def test_a_directory_in_use_is_told_before_anything_is_sent(self, wanasync: Command, emulate: Emulate) -> None:
         emulator = emulate(durations=20)
@@ -296,7 +296,8 @@ class TestDryRun:
         emulate()
         source = prompts("A cat")
         wanasync("run", source)
-        assert "videos holds a batch of 1 item, 1 saved" in wanasync("run", source, "--dry-run").err
+        again = wanasync("run", source, "--dry-run").err
+        assert "videos holds a batch: of this list, 1 settled; 0 submissions left." in again
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 20.0) -> None:

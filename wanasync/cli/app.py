@@ -105,6 +105,12 @@ def run_command(
         float | None, typer.Option(min=0, metavar="CREDITS", help="Stop before more than this can be spent.")
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Submit at most this many in this run.")] = None,
+    retry_failed: Annotated[
+        int,
+        typer.Option(
+            min=0, metavar="N", help="Ask up to N further tasks of an item that failed by the provider's own fault."
+        ),
+    ] = 0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the list and say what would be sent.")] = False,
     quality: opt.Quality = None,
     aspect_ratio: opt.AspectRatio = None,
@@ -138,6 +144,7 @@ def run_command(
         defaults=checked_defaults(_request_fields(quality, aspect_ratio, duration, model, no_prompt_extend)),
         budget=budget,
         limit=limit,
+        retry_failed=retry_failed,
     )
     return run(job, _screen(json, plain, quiet, verbose), dry=dry_run)
 
@@ -207,6 +214,12 @@ def fetch(
         list[str] | None, typer.Argument(metavar="ID...", help="Tasks, of this or any other program; - reads stdin.")
     ] = None,
     ids: Annotated[Path | None, typer.Option(metavar="FILE", help="A file with a task id a line.")] = None,
+    recent: Annotated[
+        float | None,
+        typer.Option(
+            min=0, metavar="HOURS", help="Also the account's tasks of the last hours, where the host lists them."
+        ),
+    ] = None,
     to: opt.ToDirectory = Path("videos"),
     api_key: opt.ApiKey = None,
     base_url: opt.BaseUrl = None,
@@ -218,9 +231,9 @@ def fetch(
     from wanasync.cli.interrupts import run_interruptible
     from wanasync.cli.tasks import fetch
 
-    wanted = _task_ids(task_ids or [], ids)
+    wanted = _task_ids(task_ids or [], ids) if task_ids or ids or recent is None else []
     connection = Connection(api_key, base_url)
-    return run_interruptible(lambda _: fetch(wanted, to, connection, _screen(json, quiet=quiet)))
+    return run_interruptible(lambda _: fetch(wanted, to, connection, _screen(json, quiet=quiet), recent))
 
 
 @app.command()

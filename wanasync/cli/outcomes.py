@@ -39,7 +39,7 @@ STYLES = {
 }
 
 MEANINGS = {
-    OutcomeState.FAILED: "the provider could not make them; they are not charged and not tried again",
+    OutcomeState.FAILED: "the provider could not make them; not charged. --retry-failed tries its own faults again",
     OutcomeState.REJECTED: "refused when submitted; not charged",
     OutcomeState.UNKNOWN: "sent, but the reply was lost; they may be paid for and are not sent again, see --on-unknown",
     OutcomeState.EXPIRED: "made, but the links died before they were saved",
@@ -114,6 +114,13 @@ def _reason(outcome: Outcome) -> str:
     return str(outcome.error) if outcome.error else MEANINGS.get(outcome.state, "")
 
 
+def _notes(progress: BatchProgress) -> Iterator[str]:
+    if progress.retried:
+        yield f"  {words.count(progress.retried, 'failed task')} tried again"
+    if progress.unlisted:
+        yield f"  {words.count(progress.unlisted, 'item')} of earlier runs not in the list any more; their videos stay"
+
+
 @define
 class Results:
     """What is kept of a run's outcomes for the summary: sums, and the first problems."""
@@ -136,6 +143,8 @@ class Results:
         screen.say(self._videos(screen, directory, progress, seconds))
         for line in self._others(screen):
             screen.say(line)
+        for note in _notes(progress):
+            screen.say(note, "dim")
         if self.problems:
             screen.show(problem_table(self.problems))
             unlisted = sum(self.counts.values()) - self.counts[OutcomeState.SAVED] - len(self.problems)

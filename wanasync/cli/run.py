@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import sys
@@ -18,8 +19,8 @@ from rich.text import Text
 from wanasync import (
     BatchItem,
     BatchProgress,
-    BatchStatus,
     ConfigError,
+    Forecast,
     JournalError,
     ListError,
     OutcomeState,
@@ -36,10 +37,14 @@ from wanasync.cli.progress import View, showing
 from wanasync.cli.screen import Screen
 
 if TYPE_CHECKING:
-    from wanasync import Batch
+    from wanasync import Batch, WanSession
 
 __all__ = ["RunJob", "checked_defaults", "run"]
 
+BALANCE_PATIENCE = 5.0
+"""Seconds that a run waits to be told the balance."""
+FORECAST_AT_MOST = 20_000
+"""Longer lists are not read once more before the run, only to warn of their cost."""
 SAMPLES = 3
 """Requests that a dry run shows in full."""
 
@@ -56,6 +61,7 @@ class RunJob:
     defaults: Mapping[str, Any] = field(factory=dict)
     budget: float | None = None
     limit: int | None = None
+    retry_failed: int = 0
 
 
 def checked_defaults(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -127,19 +133,41 @@ def _show_plan(job: RunJob, requests: Iterable[BatchItem], total: int, screen: S
         screen.say(Text.assemble((f"  {words.number(value):>7}", "bold"), f"  {kind}"))
     for item in samples:
         screen.say(f"  e.g. {words.clipped(json.dumps(request_object(item.request), ensure_ascii=False), 160)}", "dim")
+    expected = Forecast(submissions=total, unpriced=total)
     if (job.directory / ".wanasync").is_dir():
-        earlier = asyncio.run(_earlier(job.directory))
-        known = f"{words.count(earlier.items, 'item')}, {words.number(earlier.saved)} saved"
-        screen.say(f"{job.directory} holds a batch of {known}: what of this list is in it is not paid for again.")
+        expected = asyncio.run(_forecast(job, requests))
+        screen.say(_known_words(job.directory, expected))
+    screen.say(_cost_words(expected))
     screen.say("Nothing was sent.")
     return exits.DONE
 
 
-async def _earlier(directory: Path) -> BatchStatus:
+async def _forecast(job: RunJob, requests: Iterable[BatchItem]) -> Forecast:
     from wanasync import BatchHistory
 
-    async with BatchHistory(directory) as history:
-        return await history.status()
+    config, _ = job.connection.config()
+    async with BatchHistory(job.directory) as history:
+        return await history.forecast(requests, on_unknown=config.on_unknown, retry_failed=job.retry_failed)
+
+
+def _known_words(directory: Path, expected: Forecast) -> str:
+    """What of the list an earlier run has begun or finished; it is not paid for again."""
+    counts = (
+        (expected.settled, "settled"),
+        (expected.under_way, "under way"),
+        (expected.unknown, "held as unknown"),
+    )
+    known = ", ".join(f"{words.number(count)} {word}" for count, word in counts if count) or "none of them begun"
+    return f"{directory} holds a batch: of this list, {known}; {words.count(expected.submissions, 'submission')} left."
+
+
+def _cost_words(expected: Forecast) -> str:
+    if not expected.submissions:
+        return "They cost nothing."
+    if expected.unpriced == expected.submissions:
+        return "What they cost is not known: the provider tells it with its first replies."
+    rest = f", and {words.number(expected.unpriced)} of kinds not seen yet" if expected.unpriced else ""
+    return f"Expected to reserve {words.credits(expected.credits)} credits, as such requests did before{rest}."
 
 
 def _kind(request: VideoRequest) -> str:
@@ -154,6 +182,15 @@ def _left_behind(progress: BatchProgress) -> str:
     if not paid and not unsent:
         return "  all of it was finished"
     return f"  {words.number(paid)} go on at the provider, {words.number(unsent)} are not submitted"
+
+
+async def _credits_left(wan: WanSession) -> float | None:
+    """What the account holds, where that is limited and the host tells it soon; a run doesn't depend on it."""
+    with contextlib.suppress(WanError, TimeoutError):
+        async with asyncio.timeout(BALANCE_PATIENCE):
+            balance = await wan.credits()
+        return None if balance.unlimited else balance.remaining
+    return None
 
 
 class _Run:
@@ -184,8 +221,15 @@ class _Run:
     async def _work(self, requests: Iterable[BatchItem], total: int) -> None:
         job = self._job
         async with connected(job.connection, self._screen) as wan:
-            self._greet(total, wan.config.base_url)
-            batch = wan.batch(requests, to=job.directory, budget=job.budget, limit=job.limit, total=total)
+            await self._greet(wan, requests, total)
+            batch = wan.batch(
+                requests,
+                to=job.directory,
+                budget=job.budget,
+                limit=job.limit,
+                total=total,
+                retry_failed=job.retry_failed,
+            )
             async with batch:
                 self._interrupts.on_first = lambda: self._interrupted(batch)
                 try:
@@ -202,10 +246,13 @@ class _Run:
                 self._screen.record(outcome_object(outcome))
             self._screen.detail(outcome_line(outcome))
 
-    def _greet(self, total: int, base_url: str) -> None:
-        where = "on the emulator" if self._job.connection.emulator else f"at {base_url}"
+    async def _greet(self, wan: WanSession, requests: Iterable[BatchItem], total: int) -> None:
+        where = "on the emulator" if self._job.connection.emulator else f"at {wan.config.base_url}"
+        left = await _credits_left(wan)
         name = "stdin" if self._job.source == "-" else self._job.source
         arrow = "->" if self._screen.ascii else "→"
+        if left is not None:
+            where += f", {words.credits(left)} credits left"
         self._screen.say(
             Text.assemble(
                 ("wanasync  ", "bold"),
@@ -213,6 +260,19 @@ class _Run:
                 (f"  {where}", "dim"),
             )
         )
+        if left is not None:
+            await self._warn_of_cost(left, requests, total)
+
+    async def _warn_of_cost(self, left: float, requests: Iterable[BatchItem], total: int) -> None:
+        if left <= 0:
+            self._screen.say("the account has no credit left: submissions will be refused", "yellow")
+        elif total <= FORECAST_AT_MOST and (self._job.directory / ".wanasync").is_dir():
+            with contextlib.suppress(WanError):
+                expected = await _forecast(self._job, requests)
+                if expected.credits > left:
+                    count = words.count(expected.submissions - expected.unpriced, "submission")
+                    costs = f"{words.credits(expected.credits)} credits, and the account holds {words.credits(left)}"
+                    self._screen.say(f"{count} to come, expected to reserve {costs}", "yellow")
 
     def _interrupted(self, batch: Batch) -> bool:
         if not self._job.connection.emulator:

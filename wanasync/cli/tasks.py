@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
-from wanasync import ConfigError, Credits, Event, TaskSnapshot, TaskStatus, VideoRequest, WanError
+from wanasync import ConfigError, Credits, Event, NotFoundError, TaskSnapshot, TaskStatus, VideoRequest, WanError
 from wanasync.cli import exits, words
 from wanasync.cli.connection import Connection, connected
 from wanasync.cli.outcomes import error_object, request_object, video_object
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["credits_left", "fetch", "generate", "statuses", "submit"]
 
+WITHOUT_VIDEO = (TaskStatus.FAILED, TaskStatus.CANCELLED)
 AT_ONCE = 16
 """Tasks asked for at the same time."""
 
@@ -176,12 +178,36 @@ def _status_row(task_id: str, look: TaskSnapshot | WanError) -> tuple[Text, ...]
     )
 
 
-async def fetch(task_ids: Sequence[str], to: Path, connection: Connection, screen: Screen) -> int:
-    """Save the videos of tasks that were submitted elsewhere, waiting for those that are not finished."""
+async def fetch(
+    task_ids: Sequence[str], to: Path, connection: Connection, screen: Screen, recent: float | None = None
+) -> int:
+    """Save the videos of tasks that were submitted elsewhere, waiting for those that are not finished.
+
+    With `recent`, also those of the account's tasks of so many hours that are not in the directory yet.
+    """
     directory = _directory(to)
     async with connected(connection, screen) as wan:
+        if recent is not None:
+            listed = await _recent_ids(wan, recent * 3600.0, directory)
+            screen.say(f"{words.count(len(listed), 'video')} of recent tasks", "dim")
+            task_ids = list(dict.fromkeys([*task_ids, *listed]))
         saved = await _each(task_ids, lambda task_id: _fetch_one(wan, task_id, directory, screen))
     return exits.DONE if all(saved) else exits.FAILED
+
+
+async def _recent_ids(wan: WanSession, seconds: float, directory: Path) -> list[str]:
+    """The account's tasks that have a video, or may come to one, and whose file is not there yet."""
+    ids: list[str] = []
+    earliest = time.time() - seconds
+    try:
+        async for task in wan.recent_tasks():
+            if task.created is not None and task.created < earliest:
+                break
+            if task.status not in WITHOUT_VIDEO and not (directory / f"{task.id}.mp4").exists():
+                ids.append(task.id)
+    except NotFoundError as error:
+        raise NotFoundError("this provider has no list of recent tasks; give their ids", error.status) from error
+    return ids
 
 
 async def _fetch_one(wan: WanSession, task_id: str, to: Path, screen: Screen) -> bool:

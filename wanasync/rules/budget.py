@@ -18,6 +18,9 @@ from wanasync.rules import catalog
 if TYPE_CHECKING:
     from wanasync.models import VideoRequest
 
+PRICES = "prices"
+"""Under which name a journal keeps what was learned."""
+
 Kind = tuple[str, str | None, int | None]
 
 
