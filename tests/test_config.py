@@ -149,7 +149,7 @@ class TestResolve:
     def test_reads_variables_by_their_setting_s_type(self) -> None:
         environ = {
             "WAN_API_KEY": "k",
-            "WAN_BASE_URL": " http://host/ ",
+            "WAN_BASE_URL": " https://host/ ",
             "WAN_CONNECT_TIMEOUT": "2.5",
             "WAN_MAX_DOWNLOADS": "3",
             "WAN_ALLOW_PRIVATE_LINKS": "Yes",
@@ -159,7 +159,7 @@ class TestResolve:
         config, _ = resolved(environ=environ)
         assert config == Config(
             api_key="k",
-            base_url="http://host",
+            base_url="https://host",
             connect_timeout=2.5,
             max_downloads=3,
             allow_private_links=True,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Callable, Mapping
+from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,7 +20,7 @@ from attrs import field, frozen
 from wanasync.errors import ConfigError
 from wanasync.models import Limits
 
-__all__ = ["DEFAULT_BASE_URL", "Config", "resolve"]
+__all__ = ["DEFAULT_BASE_URL", "Config", "is_loopback", "resolve"]
 
 DEFAULT_BASE_URL = "https://ai.odkkk.com/apiv1"
 """From the provider's document; the base has a path, which joining must keep."""
@@ -46,7 +47,9 @@ def _check_base_url(_: object, __: object, value: Any) -> None:
         # Not shown: what stands before the @ may be a password.
         raise ConfigError("base_url must not hold a user name or password", "base_url")
     if not _is_base_url(value):
-        raise ConfigError(f"base_url must be an http(s) address without query, not {value!r}", "base_url")
+        # Shown only where it is an address: what was put here by mistake may be the key.
+        given = f", not {value!r}" if isinstance(value, str) and "://" in value else ""
+        raise ConfigError(f"base_url must be an http(s) address without query{given}", "base_url")
 
 
 def _is_base_url(value: Any) -> bool:
@@ -59,6 +62,17 @@ def _is_base_url(value: Any) -> bool:
         return False
     named = parts.scheme in ("http", "https") and bool(parts.hostname) and port != 0
     return named and "?" not in value and "#" not in value
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host, as it stands in an address, is this machine itself."""
+    name = host.lower().removesuffix(".")
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return ip_address(name).is_loopback
+    except ValueError:
+        return False
 
 
 def _check_key(_: object, __: object, value: Any) -> None:
@@ -77,6 +91,11 @@ def _check_proxy(_: object, __: object, value: Any) -> None:
 
 def _flag(_: object, attribute: attrs.Attribute[bool | None], value: Any) -> None:
     if value is not None and not isinstance(value, bool):
+        raise ConfigError(f"{attribute.name} must be true or false, not {value!r}", attribute.name)
+
+
+def _is_flag(_: object, attribute: attrs.Attribute[bool], value: Any) -> None:
+    if not isinstance(value, bool):
         raise ConfigError(f"{attribute.name} must be true or false, not {value!r}", attribute.name)
 
 
@@ -109,6 +128,7 @@ class Config:
     resubmit (send again and accept that it may be paid twice). `link_lifetime` is how long a link lives;
     `results_grace` how long a completed task may go without links. `allow_private_links` lets links be http or
     point to internal addresses; None allows it only where the base URL itself is on loopback.
+    `allow_plain_http` lets a key go to an http base URL beyond this machine, for networks of one's own.
     `proxy` is used for every connection; None reads the environment once, when the session opens.
     """
 
@@ -127,7 +147,18 @@ class Config:
     results_grace: float = field(default=120.0, validator=_positive)
     polls_per_second: float = field(default=20.0, validator=_positive)
     allow_private_links: bool | None = field(default=None, validator=_flag)
+    allow_plain_http: bool = field(default=False, validator=_is_flag)
     proxy: str | None = field(default=None, repr=False, validator=_check_proxy)
+
+    def __attrs_post_init__(self) -> None:
+        parts = urlsplit(self.base_url)
+        plain = parts.scheme == "http" and not is_loopback(parts.hostname or "")
+        if plain and self.api_key is not None and not self.allow_plain_http:
+            raise ConfigError(
+                f"base_url {self.base_url} is plain http: anybody on the way could read the API key. Use https, or set "
+                "allow_plain_http (WAN_ALLOW_PLAIN_HTTP=1) in a network of your own",
+                "base_url",
+            )
 
 
 _FIELDS = {attribute.name: attribute for attribute in attrs.fields(Config)}

@@ -31,7 +31,7 @@ OK = reply(b'{"id": "task-1"}', "Content-Type: application/json")
 
 def config_for(url: str, **settings: Any) -> Config:
     settings = {"connect_timeout": 5.0, "read_timeout": 5.0, **settings}
-    return Config(api_key=KEY, base_url=f"{url}/api", **settings)
+    return Config(api_key=KEY, base_url=f"{url}/api", allow_plain_http=True, **settings)
 
 
 def submission(config: Config) -> Call:

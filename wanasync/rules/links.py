@@ -16,6 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from attrs import asdict, evolve, frozen
 
+from wanasync.config import is_loopback
 from wanasync.rules.addresses import host_problem, is_public
 from wanasync.rules.hints import retry_after
 
@@ -55,17 +56,7 @@ def rule_for(base_url: str, allow_private_links: bool | None) -> LinkRule:
     """The rule of a session: `allow_private_links` decides; None allows loopback to a base URL on loopback."""
     if allow_private_links is not None:
         return LinkRule(loopback=allow_private_links, private=allow_private_links)
-    return LinkRule(loopback=_is_loopback(urlsplit(base_url).hostname or ""))
-
-
-def _is_loopback(host: str) -> bool:
-    name = host.lower().removesuffix(".")
-    if name == "localhost" or name.endswith(".localhost"):
-        return True
-    try:
-        return ip_address(name).is_loopback
-    except ValueError:
-        return False
+    return LinkRule(loopback=is_loopback(urlsplit(base_url).hostname or ""))
 
 
 def link_problem(scheme: str, host: str | None, has_user_info: bool, rule: LinkRule) -> str | None:
@@ -77,7 +68,7 @@ def link_problem(scheme: str, host: str | None, has_user_info: bool, rule: LinkR
         return "is not an https address"
     if has_user_info:
         return "holds a user name or password"
-    if rule.private or (rule.loopback and _is_loopback(host)):
+    if rule.private or (rule.loopback and is_loopback(host)):
         return None
     if scheme != "https":
         return "is not https"
@@ -86,7 +77,7 @@ def link_problem(scheme: str, host: str | None, has_user_info: bool, rule: LinkR
 
 def address_problem(address: str, rule: LinkRule) -> str | None:
     """The same for one address that a link's host resolved to: a public name may point into the caller's network."""
-    if rule.private or (rule.loopback and _is_loopback(address)):
+    if rule.private or (rule.loopback and is_loopback(address)):
         return None
     try:
         public = is_public(ip_address(address.partition("%")[0]))
