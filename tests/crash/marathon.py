@@ -69,6 +69,7 @@ async def _batch(nursery: Nursery, place: Path, rng: Random, result: Result, kil
         "limiter": FixedWindow(2, per=10),
     }
     options |= {"clip_bytes": 200_000, "bandwidth": 50_000.0, "trouble": TROUBLE, "seed": rng.randrange(2**32)}
+    options["task_list"] = rng.random() < 0.5
     # Every other host ignores idempotency keys: there, whatever is sent once more is paid once more.
     replays = result.batches % 2 == 0
     async with World(nursery, place, prompts, idempotency=replays, **options) as world:
