@@ -97,7 +97,7 @@ def test_what_one_estimate_taught_holds_for_others() -> None:
     assert 1.7 < long / short < 2.3
 
 
-def test_callbacks_make_looks_ten_times_as_dear_until_they_have_proved_themselves() -> None:
+def test_callbacks_make_looks_ten_times_as_dear_at_first() -> None:
     blind, with_callbacks = PollingPolicy(), PollingPolicy(callbacks=True)
     assert with_callbacks.first_wait(120.0) > blind.first_wait(120.0) * 1.3
 
@@ -110,13 +110,16 @@ def test_with_proved_callbacks_a_look_comes_when_nearly_all_tasks_have_ended() -
 
 
 def test_callbacks_that_stop_coming_are_no_longer_relied_on() -> None:
-    policy = PollingPolicy(callbacks=True)
-    for _ in range(20):
-        policy.finished(0, 121, 120.0, NO_EVIDENCE, told=True)
-    proved = policy.first_wait(120.0)
-    for _ in range(2):
-        policy.finished(100, 121, 120.0, NO_EVIDENCE, told=False)
-    assert policy.first_wait(120.0) < 0.8 * proved
+    def settled(*told: bool) -> float:
+        policy, rng = PollingPolicy(callbacks=True), Random(1)
+        for each in (True,) * 200 + told:
+            duration = 120 * math.exp(0.35 * rng.gauss(0, 1))
+            policy.finished(duration - 1, duration, 120.0, NO_EVIDENCE, told=each)
+        return policy.first_wait(120.0)
+
+    assert settled(False) < 0.7 * settled(True)
+    assert settled(False, False, False) < settled(False)
+    assert settled(False, *(True,) * 100) == pytest.approx(settled(True), rel=0.15)
 
 
 def test_an_end_told_by_a_callback_teaches_when_it_was() -> None:

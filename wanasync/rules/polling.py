@@ -37,9 +37,10 @@ MAX_FIRST_WAIT = 1200.0
 STALE_AGE, STALE_FACTOR, STALE_WAIT = 1200.0, 5.0, 600.0
 FIRST_SIGHT = 0.35
 """The price of a first look where progress is trusted: it buys the sight of it as well (tried: 0.2 to 1)."""
-PRICE_WITH_CALLBACKS = 10.0
-PROVED_AT, LATEST_CALLBACK = 0.8, 20.0
-"""Callbacks have proved themselves when so many of the last tasks were told by one; a provider tries for 17 s."""
+LOST_CALLBACKS, MIN_LOST_CALLBACKS = 0.1, 0.001
+"""The share of tasks that is taken to end untold by a callback, at first and at least."""
+LATEST_CALLBACK = 20.0
+"""Seconds from a task's end to its callback at most: a provider tries for 17 s."""
 SPREAD = 0.2
 
 
@@ -66,8 +67,8 @@ class Price:
 class PollingPolicy:
     """Answers when to look first and when to look next, and learns from what the looks find.
 
-    With `callbacks` looks are a safety net and 10 times as dear. Once callbacks have proved to come first, a look is
-    due when all but one of 1,000 tasks would have ended: earlier, it would only find what a callback is about to tell.
+    With `callbacks` looks are a safety net: an end goes unnoticed only where its callback is lost, so that a look is
+    the dearer the fewer are, 10 times at first. Later than when all but one of 1,000 tasks have ended it saves none.
     """
 
     callbacks: bool = False
@@ -75,7 +76,8 @@ class PollingPolicy:
     durations: DurationModel = field(factory=DurationModel)
     progress: ProgressMap = field(factory=ProgressMap)
     _belief: Lognormal = field(init=False)
-    _told: float = field(default=0.0, init=False)
+    _lost: float = field(default=LOST_CALLBACKS, init=False)
+    _ended: int = field(default=0, init=False)
     _reference: float = field(default=DEFAULT_ESTIMATE, init=False)
     _first_waits: dict[float, float] = field(factory=dict, init=False)
     _first_price: float = field(default=0.0, init=False)
@@ -107,8 +109,8 @@ class PollingPolicy:
         if self.progress.is_trusted(self._belief):
             price *= FIRST_SIGHT
         wait = wait_until_worth(duration, 0.0, price)
-        if self._callbacks_are_proved():
-            wait = max(wait, duration.p999)
+        if self.callbacks:
+            wait = min(wait, duration.p999)
         return min(max(wait, MIN_WAIT), MAX_FIRST_WAIT)
 
     def saw(self, evidence: Evidence, progress: int | None, age: float) -> Evidence:
@@ -124,7 +126,7 @@ class PollingPolicy:
         # spread and not the wait, so that a long wait for an end that is well known stays exact.
         price = self._effective_price() * rng.uniform(1 - SPREAD, 1.0)
         wait = wait_until_worth(self.progress.foretold(evidence, duration) or duration, age, price)
-        longest = STALE_WAIT if self._callbacks_are_proved() else MAX_WAIT
+        longest = min(MAX_WAIT * LOST_CALLBACKS / self._lost, STALE_WAIT) if self.callbacks else MAX_WAIT
         return min(max(wait, MIN_WAIT), longest)
 
     def finished(
@@ -137,16 +139,12 @@ class PollingPolicy:
         self.durations.observe(after / estimate, by / estimate)
         self._belief = self.durations.belief()
         self._first_waits.clear()
-        self._told += (told - self._told) * 0.2
+        self._ended += 1
+        self._lost = max(self._lost + (1 - told - self._lost) / min(self._ended + 4, 20), MIN_LOST_CALLBACKS)
 
     def expected_seconds(self) -> float | None:
         """The median duration learned so far, for a task with the last estimate given."""
         return self._belief.median * self._reference if self.durations.learned else None
 
     def _effective_price(self) -> float:
-        if not self.callbacks:
-            return self.price.value
-        return self.price.value * PRICE_WITH_CALLBACKS * (10.0 if self._callbacks_are_proved() else 1.0)
-
-    def _callbacks_are_proved(self) -> bool:
-        return self.callbacks and self._told > PROVED_AT
+        return self.price.value / self._lost if self.callbacks else self.price.value
