@@ -108,8 +108,9 @@ def _check_limits(_: object, __: object, value: Any) -> None:
         given = getattr(value, name)
         if given is not None and (not isinstance(given, int) or isinstance(given, bool) or given < 1):
             raise ConfigError(f"limits: {name} must be a whole number of at least 1, not {given!r}", "limits")
-    if isinstance(value.per, bool) or not 0 < value.per < math.inf:
-        raise ConfigError(f"limits: per must be a number of seconds above 0, not {value.per!r}", "limits")
+    per: Any = value.per
+    if not isinstance(per, int | float) or isinstance(per, bool) or not 0 < per < math.inf:
+        raise ConfigError(f"limits: per must be a number of seconds above 0, not {per!r}", "limits")
 
 
 def _check_on_unknown(_: object, __: object, value: Any) -> None:
