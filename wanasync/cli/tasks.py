@@ -66,7 +66,8 @@ async def generate(
     try:
         async with connected(connection, screen, watcher) as wan:
             with watcher:
-                video = await wan.generate(request, to=to if to.suffix else _directory(to), timeout=patience)
+                target = to if to.suffix else _directory(to)
+                video = await wan.generate(request, to=target, timeout=patience, count_queue=True)
     except asyncio.CancelledError:
         if watcher.task_id and not connection.emulator:
             screen.complain(f"interrupted; the task goes on. To save it: wanasync fetch {watcher.task_id}")

@@ -161,18 +161,24 @@ class WanSession:
         return Task(task_id, snapshot, following=self._following, submitted_at=submitted_at)
 
     async def generate(
-        self, request: VideoRequest | str, to: str | os.PathLike[str], *, timeout: float | None = None
+        self,
+        request: VideoRequest | str,
+        to: str | os.PathLike[str],
+        *,
+        timeout: float | None = None,
+        count_queue: bool = False,
     ) -> SavedVideo:
         """Submit, wait and save. `to` is a file that must not exist yet, or a directory.
 
-        `timeout` (seconds) is for the waiting; raises `TaskTimeoutError` carrying the id, and what `submit`,
-        `Task.wait` and `Task.save` raise.
+        `timeout` (seconds) is for the making; time in the provider's queue counts with `count_queue` only, so that
+        without it a task that never leaves the queue is waited for without end (see `Task.wait`). Raises
+        `TaskTimeoutError` carrying the id, and what `submit`, `Task.wait` and `Task.save` raise.
         """
         self._check()
         request = as_request(request)
         target = await asyncio.to_thread(free_target, to, naming.slug(request.prompt) or "video")
         task = await self.submit(request)
-        return await task.save(target, timeout=timeout)
+        return await task.save(target, timeout=timeout, count_queue=count_queue)
 
     def batch(
         self,

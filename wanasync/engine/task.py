@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
@@ -17,6 +18,9 @@ from wanasync.models import SavedVideo, TaskSnapshot, TaskStatus
 from wanasync.rules.naming import safe_stem
 
 __all__ = ["Task"]
+
+LOOKS_IN_QUEUE, MIN_LOOK_INTERVAL = 4, 0.5
+"""A task that may be in the queue is looked at so often within a timeout, and at most once in so many seconds."""
 
 
 @define(eq=False)
@@ -63,8 +67,8 @@ class Task:
     async def updates(self) -> AsyncGenerator[TaskSnapshot, None]:
         """Each change of status, progress or links, until nothing more will come.
 
-        A failed task ends the iteration with its last snapshot. Raises `TaskError` where the task is lost,
-        `ResponseFormatError` where it is completed without a link for good, `AuthenticationError` where the key is
+        A failed task ends the iteration with its last snapshot. Raises `TaskError` where the task is lost, as
+        `TaskFailedError` where it is completed without a link for good, and `AuthenticationError` where the key is
         refused. Failing polls are repeated and never raised.
         """
         self._following.check()
@@ -88,15 +92,25 @@ class Task:
         finally:
             poller.unfollow(self.id, listener)
 
-    async def wait(self, timeout: float | None = None) -> TaskSnapshot:
+    async def wait(self, timeout: float | None = None, *, count_queue: bool = False) -> TaskSnapshot:
         """Until the video is made: the completed snapshot, with links.
 
-        Raises `TaskFailedError`, `TaskTimeoutError` after `timeout` seconds, and what `updates` raises. The task goes
-        on after a timeout or a cancellation.
+        `timeout` is in seconds, and for the making: it doesn't run while looks find the task pending, in the provider's
+        queue, and begins with the first look that finds it past that. A pending task is looked at four times a
+        `timeout` to tell; looks that fail leave the time running.
+
+        NOTE: so a task that never leaves the queue is waited for without end, and so is one at a host that says
+        "pending" until all is done. With `count_queue` all time counts: it ends after `timeout` seconds in any case.
+
+        Raises `TaskFailedError`, `TaskTimeoutError`, and what `updates` raises. The task goes on after a timeout or a
+        cancellation.
         """
         try:
             async with asyncio.timeout(timeout) as limit:
-                snapshot = await self._last_update()
+                if timeout is None or count_queue:
+                    snapshot = await self._last_update()
+                else:
+                    snapshot = await self._last_update_but_for_queue(_Patience(limit, timeout))
         except TimeoutError as error:
             if not limit.expired():
                 raise
@@ -112,25 +126,75 @@ class Task:
             raise failed(snapshot)
         return snapshot
 
-    async def _last_update(self) -> TaskSnapshot:
+    async def _last_update_but_for_queue(self, patience: _Patience) -> TaskSnapshot:
+        patience.begin(self.snapshot)
+        looking = asyncio.create_task(self._look_while_queued(patience), name=f"wanasync queue of {self.id}")
+        try:
+            return await self._last_update(patience.saw)
+        finally:
+            looking.cancel()
+
+    async def _look_while_queued(self, patience: _Patience) -> None:
+        """The poller looks near the end, and tells changes only: that a task is pending still is for us to find out."""
+        while patience.queued:
+            await asyncio.sleep(patience.until_next_look)
+            if not patience.queued:
+                return
+            with contextlib.suppress(WanError):
+                snapshot = await self._following.query(self.id)
+                patience.saw(snapshot)
+                # What has ended, the poller is to see at once.
+                self._following.poller.deliver(snapshot)
+
+    async def _last_update(self, saw: Callable[[TaskSnapshot], None] | None = None) -> TaskSnapshot:
         async with aclosing(self.updates()) as updates:
             async for snapshot in updates:
                 if snapshot.is_final:
                     return snapshot
+                if saw is not None:
+                    saw(snapshot)
         raise AssertionError("updates() ends with a final snapshot or raises")
 
-    async def save(self, to: str | os.PathLike[str], *, timeout: float | None = None) -> SavedVideo:
+    async def save(
+        self, to: str | os.PathLike[str], *, timeout: float | None = None, count_queue: bool = False
+    ) -> SavedVideo:
         """Wait for the video, as `wait` does, and save it: streamed, checked, synced, under its name only when whole.
 
         `to` is a file that must not exist yet, or a directory. Raises `DownloadError` (the link is kept in it),
-        `LinkExpiredError`, and what `wait` raises; `timeout` (seconds) is for the waiting.
+        `LinkExpiredError`, and what `wait` raises; `timeout` (seconds) and `count_queue` are `wait`'s.
         """
-        snapshot = await self.wait(timeout)
+        snapshot = await self.wait(timeout, count_queue=count_queue)
         # The id is the provider's, and may hold what leads out of the directory.
         target = await asyncio.to_thread(free_target, to, safe_stem(self.id, "video"))
         following = self._following
         made = self._submitted_at or snapshot.created or following.clock()
         return await following.saver.save(snapshot, target, deadline=made + following.link_lifetime)
+
+
+@define
+class _Patience:
+    """Puts the end of a wait off while its task is in the provider's queue, as far as looks tell."""
+
+    limit: asyncio.Timeout
+    seconds: float
+    queued: bool = field(default=False, init=False)
+
+    @property
+    def until_next_look(self) -> float:
+        return max(self.seconds / LOOKS_IN_QUEUE, MIN_LOOK_INTERVAL)
+
+    def begin(self, snapshot: TaskSnapshot | None) -> None:
+        self.queued = snapshot is None or _is_queued(snapshot)
+
+    def saw(self, snapshot: TaskSnapshot) -> None:
+        """Any look at a task that was in the queue so far: the time begins with it."""
+        if self.queued and not self.limit.expired():
+            self.limit.reschedule(asyncio.get_running_loop().time() + self.seconds)
+        self.queued = self.queued and _is_queued(snapshot)
+
+
+def _is_queued(snapshot: TaskSnapshot) -> bool:
+    return snapshot.status is TaskStatus.PENDING and not snapshot.progress
 
 
 def failed(snapshot: TaskSnapshot) -> TaskFailedError:
