@@ -14,6 +14,7 @@ from wanasync import (
     BudgetExceededError,
     InsufficientCreditError,
     JournalError,
+    LinkExpiredError,
     Outcome,
     OutcomeState,
     RequestValidationError,
@@ -355,10 +356,33 @@ async def test_a_provider_never_reached_ends_it(tmp_path: Path) -> None:
 
 
 @virtual_time
-async def test_dead_links_are_told_as_expired(tmp_path: Path) -> None:
-    async with emulated(trouble=Trouble(expired_downloads=1.0)) as (_, wan):
+async def test_links_found_dead_before_their_time_are_asked_for_again_by_the_next_run(tmp_path: Path) -> None:
+    async with emulated(trouble=Trouble(expired_downloads=1.0)) as (emu, wan):
         told = await outcomes(wan, CATS[:2], tmp_path)
-        assert states(told) == {OutcomeState.EXPIRED: 2}
+        assert states(told) == {OutcomeState.PENDING: 2}
+        assert all(isinstance(outcome.error, LinkExpiredError) for outcome in told)
+        emu.trouble = Trouble()
+        assert states(await outcomes(wan, CATS[:2], tmp_path)) == {OutcomeState.SAVED: 2}
+        assert len(emu.ledger.entries) == 2
+
+
+@virtual_time
+async def test_links_dead_after_their_time_are_told_as_expired(tmp_path: Path) -> None:
+    async with emulated(trouble=Trouble(expired_downloads=1.0)) as (_, wan):
+        await outcomes(wan, CATS[:2], tmp_path)
+        await asyncio.sleep(25 * 3600)
+        assert states(await outcomes(wan, CATS[:2], tmp_path)) == {OutcomeState.EXPIRED: 2}
+
+
+@virtual_time
+async def test_a_video_host_that_is_down_for_hours_is_waited_for(tmp_path: Path) -> None:
+    async with emulated(trouble=Trouble(reset_downloads=1.0)) as (emu, wan), wan.batch(CATS, tmp_path) as batch:
+        await asyncio.sleep(5 * 3600)
+        assert batch.progress().saving == 10
+        emu.trouble = Trouble()
+        told = [outcome async for outcome in batch]
+        assert states(told) == {OutcomeState.SAVED: 10}
+        assert len(emu.ledger.entries) == 10
 
 
 @virtual_time

@@ -32,7 +32,7 @@ from wanasync.engine.gate import Gate, Ticket
 from wanasync.engine.poller import Poller
 from wanasync.engine.reading import LIST, Requests, as_planned, chunks, fingerprint, known_list, missing_files
 from wanasync.engine.recent import RecentTasks
-from wanasync.engine.saver import Saver
+from wanasync.engine.saver import Saver, is_passing
 from wanasync.engine.submitter import NeverSent, SubmitResult, Submitter
 from wanasync.engine.task import failed
 from wanasync.errors import (
@@ -53,6 +53,7 @@ from wanasync.models import (
     BatchProgress,
     Outcome,
     OutcomeState,
+    SavedVideo,
     TaskSnapshot,
     TaskStatus,
     VideoRequest,
@@ -82,6 +83,10 @@ READ_AHEAD = 400
 UNREAD_OUTCOMES = 1000
 """A user who reads outcomes slowly slows the reading of the list, never the saving of videos."""
 
+FEW = 5
+"""Videos from which on their pace says something about the rest."""
+RESAVE_BASE, RESAVE_CAP = 30.0, 600.0
+"""Seconds between two rounds of a download's attempts."""
 OUTAGE_BASE, OUTAGE_CAP = 1.0, 60.0
 LOOK_UP_AFTER = 15.0
 """Seconds after a lost reply before the provider's list is asked: a task may be some time in coming there, and replies
@@ -172,7 +177,7 @@ class Batch:
             await self._leave()
             raise
         lanes = (self._read_list(), self._dispatch(), self._look_up_lost(), self._watch_links())
-        self._lanes = [asyncio.ensure_future(self._guarded(lane)) for lane in lanes]
+        self._lanes = [self._begin(lane) for lane in lanes]
         return self
 
     async def __aexit__(
@@ -257,11 +262,14 @@ class Batch:
         duration = self._poller.statistics().expected_seconds
         if total is None or duration is None or tally.first_accepted_at is None:
             return None
-        to_submit = max(total - sum(tally.told.values()) - len(self._live) - tally.saving, 0)
-        if to_submit == 0 or self._stopped:
-            return duration / 2 if self._live else 0.0
+        under_way = len(self._live) + tally.saving
+        to_submit = 0 if self._stopped else max(total - sum(tally.told.values()) - under_way, 0)
         elapsed = max(self._clock() - tally.first_accepted_at, 1.0)
-        return to_submit * elapsed / tally.accepted + duration
+        if to_submit + under_way == 0:
+            return 0.0
+        by_submitting = to_submit * elapsed / tally.accepted + duration
+        by_saving = (to_submit + under_way) * tally.seconds_a_video(self._clock())
+        return max(by_submitting, by_saving)
 
     # What a run takes over from an earlier one, and from the list.
 
@@ -729,25 +737,37 @@ class Batch:
         self._tell(told)
 
     async def _saved(self, record: ItemRecord) -> Outcome:
+        """Fetch the video; while the network is at fault and the link alive, again and again."""
+        waits = full_jitter(RESAVE_BASE, RESAVE_CAP)
+        while True:
+            try:
+                video = await self._fetched(record)
+            except WanError as error:
+                if not is_passing(error) or self._clock() >= (record.link_deadline or 0.0):
+                    return await self._not_saved(record, error)
+                logger.warning("task %s: %s; trying again later", record.task_id, error)
+                await asyncio.sleep(next(waits))
+                continue
+            record = await self._journal.record(record.key, ItemEvent.SAVED, bytes=video.bytes, sha256=video.sha256)
+            self._emit(events.VideoSaved(at=self._clock(), video=video))
+            return outcome(record, self.directory, video=video)
+
+    async def _fetched(self, record: ItemRecord) -> SavedVideo:
         made = TaskSnapshot(
             paid_task(record), TaskStatus.COMPLETED, links=record.links, credits_used=record.credits_used
         )
         deadline = record.link_deadline or self._clock()
-        target = self.directory / record.file
-        try:
-            # The journal gave this name to this item alone: a whole video under it is the one that a run saved which
-            # was killed before it could write that down.
-            video = await self._saver.save(made, target, deadline=deadline, existing=Existing.ADOPT)
-        except LinkExpiredError as error:
+        # The journal gave this name to this item alone: a whole video under it is the one that a run saved which was
+        # killed before it could write that down.
+        return await self._saver.save(made, self.directory / record.file, deadline=deadline, existing=Existing.ADOPT)
+
+    async def _not_saved(self, record: ItemRecord, error: WanError) -> Outcome:
+        """A link found dead before its time may be a host's passing mood: the next run asks again."""
+        if isinstance(error, LinkExpiredError) and self._clock() >= (record.link_deadline or 0.0):
             record = await self._journal.record(record.key, ItemEvent.EXPIRED, error_message=error.message)
-            return outcome(record, self.directory, error=error)
-        except WanError as error:
-            if is_disk_full(error):
-                self.stop("the disk is full", error)
-            return outcome(record, self.directory, error=error)
-        record = await self._journal.record(record.key, ItemEvent.SAVED, bytes=video.bytes, sha256=video.sha256)
-        self._emit(events.VideoSaved(at=self._clock(), video=video))
-        return outcome(record, self.directory, video=video)
+        if is_disk_full(error):
+            self.stop("the disk is full", error)
+        return outcome(record, self.directory, error=error)
 
     async def _watch_links(self) -> None:
         """Warn of links that will die soon with their videos still waiting: the disk or the line is too slow."""
@@ -766,6 +786,8 @@ class Batch:
 
     def _tell(self, told: Outcome) -> None:
         self._tally.told[told.state] += 1
+        if told.state is OutcomeState.SAVED and not told.resumed:
+            self._tally.note_saved(self._clock())
         self._outcomes.put_nowait(told)
         self._emit(events.ItemFinished(at=self._clock(), outcome=told))
         self._end_if_done()
@@ -775,9 +797,15 @@ class Batch:
             self._outcomes.put_nowait(None)
 
     def _spawn(self, step: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.ensure_future(self._guarded(step))
+        task = self._begin(step)
         self._steps.add(task)
         task.add_done_callback(self._steps.discard)
+        return task
+
+    def _begin(self, step: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.ensure_future(self._guarded(step))
+        # One that is cancelled before its first turn has not begun its step, which would be reported as never awaited.
+        task.add_done_callback(lambda _: step.close())
         return task
 
     async def _guarded(self, step: Coroutine[Any, Any, None]) -> None:
@@ -853,12 +881,25 @@ class Tally:
     credits_reserved: float = 0.0
     credits_used: float = 0.0
     first_accepted_at: float | None = None
+    first_saved_at: float | None = None
+    saved: int = 0
     told: Counter[OutcomeState] = Factory(Counter)
 
     @property
     def sent(self) -> int:
         """Submissions of this run that are, or may be, paid."""
         return self.accepted + self.posting + self.unknown
+
+    def note_saved(self, now: float) -> None:
+        self.saved += 1
+        if self.first_saved_at is None:
+            self.first_saved_at = now
+
+    def seconds_a_video(self, now: float) -> float:
+        """Between two saved ones, since the first; 0 while there are too few to tell."""
+        if self.first_saved_at is None or self.saved < FEW:
+            return 0.0
+        return (now - self.first_saved_at) / (self.saved - 1)
 
 
 @define

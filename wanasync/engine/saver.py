@@ -32,7 +32,7 @@ from wanasync.errors import (
 from wanasync.models import DownloadStatistics, SavedVideo, TaskSnapshot
 from wanasync.rules.links import death_of
 
-__all__ = ["MAX_RENEWALS", "Saver"]
+__all__ = ["MAX_RENEWALS", "Saver", "is_passing"]
 
 logger = logging.getLogger("wanasync.saver")
 
@@ -302,6 +302,11 @@ class Saver:
                 turn.set_result(True)
                 return
         self._active -= 1
+
+
+def is_passing(error: Exception) -> bool:
+    """Whether the network was at fault, so that the same call may save the video later."""
+    return isinstance(error.__cause__, TransferError | APIConnectionError)
 
 
 def _log_retry(job: _Job, error: Exception, seconds: float) -> None:
