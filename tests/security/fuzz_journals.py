@@ -25,7 +25,7 @@ from wanasync.rules.outcomes import next_step, outcome
 from wanasync.rules.pacing import PaceRecord
 from wanasync.rules.records import ItemRecord, PlannedItem
 
-__all__ = ["SpoiltBytes", "SpoiltRow", "check", "journal", "memory", "strategy"]
+__all__ = ["SpoiltBytes", "SpoiltRow", "check", "columns", "journal", "memory", "strategy"]
 
 T = TypeVar("T")
 
@@ -125,7 +125,7 @@ class SpoiltRow:
     seq: int | None
 
     def apply(self, directory: Path) -> None:
-        where = f" WHERE seq = {self.seq}" if self.seq is not None and self.table in ("item", "progress") else ""
+        where = f" WHERE seq = {self.seq}" if self.seq is not None and "seq" in columns()[self.table] else ""
         with (
             contextlib.closing(sqlite3.connect(directory / FOLDER / DATABASE)) as db,
             contextlib.suppress(sqlite3.Error),
@@ -134,17 +134,14 @@ class SpoiltRow:
             db.commit()
 
 
-_COLUMNS = {
-    "item": "seq key idx item_id request file",
-    "progress": (
-        "seq state attempt task_id submitted_at estimated_time credits_reserved credits_used links link_deadline bytes "
-        "sha256 error_code error_message updated_at"
-    ),
-    "name": "hash seq",
-    "tally": "state items credits_reserved credits_used committed",
-    "state": "code name",
-    "meta": "name value",
-}
+@functools.cache
+def columns() -> dict[str, tuple[str, ...]]:
+    """Those of each table, as the journal has them at present."""
+    with journal() as directory, contextlib.closing(sqlite3.connect(directory / FOLDER / DATABASE)) as db:
+        tables = [name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        return {table: tuple(row[1] for row in db.execute(f"PRAGMA table_info({table})")) for table in tables}
+
+
 _TEXTS = [
     "",
     "/etc/passwd",
@@ -176,7 +173,9 @@ _values = st.one_of(
     st.text(max_size=10, alphabet=st.characters(exclude_categories=["Cs"])),
     st.binary(max_size=40),
 )
-_places = st.sampled_from([(table, column) for table, names in _COLUMNS.items() for column in names.split()])
+_places = st.deferred(
+    lambda: st.sampled_from([(table, column) for table, names in columns().items() for column in names])
+)
 _rows = st.builds(
     lambda place, value, seq: SpoiltRow(place[0], place[1], value, seq),
     _places,
