@@ -250,6 +250,23 @@ def test_a_gate_does_not_keep_the_loops_that_used_it() -> None:
     assert loop() is None
 
 
+def test_what_is_tracked_without_a_loop_is_not_of_long_ago(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "monotonic", lambda: 1e6)
+    gate = make_gate(Limits(concurrent=1))
+    gate.track("task-0")
+
+    async def later() -> None:
+        loop = asyncio.get_running_loop()
+        assert loop.time() >= 1e6
+        wait = asyncio.ensure_future(gate.admit())
+        await turns()
+        assert not wait.done()
+        gate.finished("task-0")
+        await wait
+
+    asyncio.run(later())
+
+
 def test_waiters_of_a_closed_loop_do_not_take_places() -> None:
     gate = make_gate(Limits(concurrent=1))
     gate.track("task-0")

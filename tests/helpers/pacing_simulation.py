@@ -93,11 +93,11 @@ class SlidingWindow:
 class Bucket:
     rate: float
     burst: float
-    _level: float = -1.0
+    _level: float = math.inf
     _at: float = 0.0
 
     def free_at(self, now: float, ends: Sequence[float]) -> float:
-        level = self.burst if self._level < 0 else min(self.burst, self._level + (now - self._at) * self.rate)
+        level = min(self.burst, self._level + (now - self._at) * self.rate)
         self._level, self._at = level, now
         return now if level >= 1 - 1e-9 else now + (1 - level) / self.rate
 
@@ -199,7 +199,11 @@ HINTS: dict[str, Callable[[float], Hint]] = {
 
 @frozen
 class Scenario:
-    """`limiter` makes a fresh one; `lag` is the most seconds until a finished task is noticed."""
+    """`limiter` makes a fresh one; `lag` is the most seconds until a finished task is noticed.
+
+    `fair` makes what the ideal client is held to instead, where the limit is shared and taking all of it would be
+    taking it from others.
+    """
 
     limiter: Callable[[random.Random], Limiter]
     hint: str = "static"
@@ -207,6 +211,7 @@ class Scenario:
     shortest: float = 60.0
     longest: float = 180.0
     lag: float = 5.0
+    fair: Callable[[random.Random], Limiter] | None = None
     limits: Limits | None = None
     record: PaceRecord | None = None
     trip: tuple[float, float] = (0.08, 0.17)
@@ -264,7 +269,7 @@ class _Run:
     def run(self) -> None:
         self.left = len(self.durations)
         self._submit()
-        while self.events and len(self.accepted_at) < len(self.durations):
+        while len(self.accepted_at) < len(self.durations):
             self.now, _, action = heapq.heappop(self.events)
             action()
             self._submit()
@@ -309,7 +314,7 @@ def measure(scenario: Scenario, seed: int) -> Measured:
     """Run the scenario to its last acceptance."""
     rng = random.Random(seed)
     durations = [rng.uniform(scenario.shortest, scenario.longest) for _ in range(scenario.tasks)]
-    ideal_last, ideal_end = _ideal(scenario.limiter(random.Random(seed)), durations)
+    ideal_last, ideal_end = _ideal((scenario.fair or scenario.limiter)(random.Random(seed)), durations)
     pacer = Pacer(rng=random.Random(seed + 1), limits=scenario.limits)
     if scenario.record is not None:
         pacer.teach(scenario.record, 0.0, 60.0)

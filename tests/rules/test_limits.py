@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wanasync.rules.limits import Bucket, Hints, Probing, Quota, Window
+from wanasync.rules.limits import ROUND_PERIODS, Bucket, Disputes, Hints, Period, Probing, Quota, Window
 
 
 @given(st.lists(st.floats(0.0, 30.0), min_size=1, max_size=80), st.integers(1, 10))
 def test_a_window_never_lets_more_through_than_it_says(waits: list[float], requests: int) -> None:
-    window, now, sent = Window(per=60.0, requests=requests), 0.0, list[float]()
+    window, now, sent = Window(requests=requests), 0.0, list[float]()
     for wait in waits:
         now = max(now + wait, window.earliest(now + wait, 0))
         sent.append(now)
@@ -146,13 +146,116 @@ def test_gaps_between_probes_grow_to_their_cap_and_start_small_after_a_change() 
 
 
 @pytest.mark.parametrize(
-    ("first", "second", "computed"),
-    [(60.0, 58.0, True), (60.0, 60.0, False), (60.0, 57.0, True), (30.0, 29.0, True), (60.0, None, None)],
+    ("first", "second", "wait"),
+    [
+        pytest.param(60.0, 50.0, 50.0, id="true"),
+        pytest.param(30.0, 25.0, 50.0, id="too short by half"),
+        pytest.param(90.0, 75.0, 50.0, id="too long by half"),
+        pytest.param(60.0, 60.0, None, id="a fixed phrase"),
+        pytest.param(60.0, None, None, id="absent the second time"),
+    ],
 )
-def test_hints_that_count_down_are_told_from_fixed_phrases(
-    first: float, second: float | None, computed: bool | None
-) -> None:
+def test_hints_that_count_down_tell_the_true_wait(first: float, second: float | None, wait: float | None) -> None:
     hints = Hints()
     hints.heard(first, 0.0)
-    hints.heard(second, 2.0)
-    assert hints.computed is computed
+    hints.heard(second, 10.0)
+    assert hints.true(second) == (None if wait is None else pytest.approx(wait))
+
+
+def test_a_hint_alone_tells_nothing_certain() -> None:
+    hints = Hints()
+    hints.heard(60.0, 0.0)
+    assert hints.true(60.0) is None
+    hints.episode_over()
+    hints.heard(55.0, 5.0)
+    assert hints.true(55.0) is None
+
+
+# ---- how long a window is
+
+
+def test_the_longest_round_length_that_is_possible_is_tried() -> None:
+    period = Period()
+    period.outlasted(2.9)
+    period.ended(13.1)
+    assert period.seconds == 10.0
+    period.kept()
+    assert period.shorter() == 5.0
+    period.outlasted(5.2)
+    assert period.shorter() is None
+    period.kept()
+    assert period.settled
+
+
+def test_a_window_that_outlasts_all_that_was_tried_is_longer() -> None:
+    period = Period()
+    period.outlasted(61.0)
+    assert period.seconds == 120.0
+    period.outlasted(480.0)
+    period.ended(605.0)
+    assert period.seconds == 600.0
+
+
+def test_a_length_that_proves_too_short_is_taken_back() -> None:
+    period = Period()
+    period.outlasted(1.0)
+    period.ended(20.0)
+    assert period.seconds == 20.0
+    period.outlasted(20.5)
+    assert period.seconds == 60.0
+
+
+def test_a_settled_length_stays() -> None:
+    period = Period(60.0, settled=True)
+    period.outlasted(4000.0)
+    period.ended(1.0)
+    assert period.seconds == 60.0
+    assert period.shorter() is None
+
+
+@given(st.sampled_from(ROUND_PERIODS), st.lists(st.floats(0.01, 2.0), min_size=1, max_size=30))
+def test_looks_narrow_a_window_down_to_its_length(true: float, looks: list[float]) -> None:
+    period = Period()
+    for look in looks:
+        seconds = look * true
+        if seconds < true:
+            period.outlasted(seconds)
+        else:
+            period.ended(seconds)
+    assert period.low < true
+    period.measured(true * 1.01)
+    assert period.settled
+    assert period.seconds == true
+
+
+def test_places_that_seemed_free_are_taken_while_the_window_is_found_to_be_longer() -> None:
+    window = Window(requests=2)
+    window.take(0.0)
+    window.take(1.0)
+    assert window.taken(70.0) == 0
+    window.outlasted(70.0)
+    assert window.taken(70.0) == 2
+
+
+# ---- refusals although a place should be free
+
+
+def disputes(*counts: tuple[int, int]) -> Disputes:
+    window = Window(requests=60)
+    for number, (taken, since_opened) in enumerate(counts):
+        window.since_opened = since_opened
+        window.disputed(taken, 60.0 * number)
+    return window.disputes
+
+
+def test_as_many_in_each_window_whatever_was_before_are_a_fixed_windows_new_limit() -> None:
+    assert disputes((55, 52), (44, 30), (39, 30)).same_since_opened()
+    assert not disputes((58, 58), (58, 58), (57, 57)).same_since_opened()
+    assert not disputes((44, 30)).same_since_opened()
+
+
+def test_places_missing_again_and_again_are_taken_by_others() -> None:
+    assert disputes((58, 58), (58, 58), (57, 57)).go_on(0.0)
+    assert not disputes((58, 58), (58, 58)).go_on(0.0)
+    assert not disputes((58, 58), (50, 50), (30, 30)).go_on(0.0)
+    assert not disputes((58, 58), (58, 58), (57, 57)).go_on(60.0)

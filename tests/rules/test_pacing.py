@@ -123,12 +123,12 @@ def test_a_refusal_closes_the_gate_for_as_long_as_a_header_says() -> None:
 def test_after_a_pause_one_canary_goes_and_the_others_wait_for_its_reply() -> None:
     pacer = make_pacer()
     submit_all(pacer, 0.0, 10)
-    pacer.throttled(pacer.send(10.0), 10.5, 45.0, firm=True)
-    canary = pacer.send(55.5)
-    assert pacer.earliest(55.6) > 600
-    assert pacer.statistics(55.6).state == "probing"
-    pacer.accepted(canary, 56.0, "task-x")
-    assert pacer.earliest(56.0) <= 56.0
+    pacer.throttled(pacer.send(10.0), 10.5, 55.0, firm=True)
+    canary = pacer.send(65.5)
+    assert pacer.earliest(65.6) > 600
+    assert pacer.statistics(65.6).state == "probing"
+    pacer.accepted(canary, 66.0, "task-x")
+    assert pacer.earliest(66.0) <= 66.0
 
 
 def test_refusals_of_what_was_already_on_the_wire_are_the_same_pause() -> None:
@@ -143,7 +143,7 @@ def test_refusals_of_what_was_already_on_the_wire_are_the_same_pause() -> None:
 def test_the_pause_doubles_only_when_canaries_that_waited_keep_failing() -> None:
     pacer = make_pacer()
     pacer.throttled(pacer.send(0.0), 0.0, 10.0, firm=True)
-    waits, now = [], 0.0
+    waits, now = list[float](), 0.0
     for _ in range(5):
         at = pacer.earliest(now)
         waits.append(at - now)

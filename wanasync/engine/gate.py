@@ -373,8 +373,8 @@ class Gate:
 
     def _now(self) -> float:
         loop = _running_loop()
-        # Without a loop nothing is being waited for, so the latest time that was seen serves.
-        now = self._line(loop).now(loop) if loop is not None else self._latest
+        # Without a loop the clock that loops have too, or what is told now would seem to be of the machine's start.
+        now = self._line(loop).now(loop) if loop is not None else time.monotonic()
         self._latest = max(self._latest, now)
         return self._latest
 

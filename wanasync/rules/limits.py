@@ -15,6 +15,8 @@ __all__ = ["ASSUMED_WINDOW", "Bucket", "Hints", "Met", "Probing", "Quota", "Wind
 
 ASSUMED_WINDOW = 60.0
 """Seconds; the provider's document speaks of retrying after 60 seconds."""
+ROUND_PERIODS = (1.0, 2.0, 5.0, 10.0, 15.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0, 1800.0, 3600.0, 86_400.0)
+"""Seconds; lengths that providers give their windows."""
 RULED_OUT_FOR = 900.0
 """Seconds for which a quota that proved wrong is not suspected again."""
 _NEVER = math.inf
@@ -44,6 +46,97 @@ class Probing:
 
 
 @define
+class Period:
+    """How long a window is: longer than `low`, at most `high`, in seconds.
+
+    It is seen only from outside: one that had not ended when a canary was refused, one that had when the next passed.
+    Providers choose round numbers, so of what is possible the longest round one is tried. It is `settled` once a
+    window was filled, ended when it should, and no shorter length is left to try.
+    """
+
+    seconds: float = ASSUMED_WINDOW
+    low: float = 0.0
+    high: float = _NEVER
+    verified: bool = False
+    settled: bool = False
+
+    def outlasted(self, seconds: float) -> None:
+        """A window had not ended so long after its first place was taken."""
+        if self.settled or not self.low < seconds < _NEVER:
+            return
+        self.low = seconds
+        if self.high <= seconds * 1.1:
+            self.high = _NEVER
+        if self.seconds <= seconds:
+            self.seconds, self.verified = _longer(seconds), False
+
+    def ended(self, seconds: float) -> None:
+        """A window had ended so long after its first place was taken."""
+        if self.settled:
+            return
+        self.high = min(self.high, seconds * 1.02 + 0.3)
+        if self.low >= self.high:
+            self.low = 0.0
+        if self.seconds > self.high:
+            self.seconds = next((one for one in reversed(ROUND_PERIODS) if self.low < one <= self.high), self.high)
+        elif self.seconds == ASSUMED_WINDOW:
+            self.verified = True
+
+    def measured(self, seconds: float) -> None:
+        """A window ended then, and no sooner."""
+        if not self.settled:
+            nearest = min(ROUND_PERIODS, key=lambda one: abs(math.log(one / max(seconds, 0.1))))
+            self.seconds = nearest if abs(nearest - seconds) <= 0.17 * nearest else seconds
+            self.settled = True
+
+    def kept(self) -> None:
+        """A full window had ended when it should."""
+        self.verified = True
+        self.settled = self.settled or self.shorter() is None
+
+    def shorter(self) -> float | None:
+        """The next length to try that is shorter than what is taken for true, if any is left."""
+        if self.settled or (not self.verified and self.seconds <= ASSUMED_WINDOW):
+            return None
+        return next((one for one in ROUND_PERIODS if self.low < one < 0.95 * self.seconds), None)
+
+
+def _longer(seconds: float) -> float:
+    if seconds < ASSUMED_WINDOW:
+        return ASSUMED_WINDOW
+    return next((one for one in ROUND_PERIODS if one > seconds), 2 * seconds)
+
+
+@frozen
+class Dispute:
+    """A refusal although a place should have been free: places taken by then, and those since the last pause."""
+
+    at: float
+    taken: int
+    since_opened: int
+
+
+@define
+class Disputes:
+    """What the last refusals say together that a rule can't explain."""
+
+    last: deque[Dispute] = field(factory=lambda: deque(maxlen=3))
+
+    def same_since_opened(self) -> bool:
+        """Whether a fixed window's limit fell: just as many go in each window, whatever was before."""
+        if len(self.last) < 2:
+            return False
+        before, now = list(self.last)[-2:]
+        return abs(before.since_opened - now.since_opened) <= 1 and now.since_opened < now.taken - 2
+
+    def go_on(self, since: float) -> bool:
+        """Whether places are missing again and again, a few each time: others take them."""
+        if len(self.last) < 3 or self.last[0].at < since:
+            return False
+        return self.last[-1].taken >= 0.8 * self.last[0].taken
+
+
+@define
 class Window:
     """At most `requests` submissions in any `per` seconds; None while nothing is known.
 
@@ -51,15 +144,48 @@ class Window:
     count as well.
     """
 
-    per: float = ASSUMED_WINDOW
+    period: Period = field(factory=Period)
     requests: int | None = None
     ceiling: int | None = None
     fallback: int | None = None
     doubled: int = 0
     counts_refusals: bool = False
     climbing: bool = False
+    began: float = -_NEVER
+    since_began: int = 0
     log: deque[float] = field(factory=deque)
     refusals: deque[float] = field(factory=deque)
+    since_opened: int = 0
+    disputes: Disputes = field(factory=lambda: Disputes())
+    _over: deque[float] = field(factory=lambda: deque(maxlen=10_000))
+
+    @property
+    def per(self) -> float:
+        return self.period.seconds
+
+    def take(self, now: float, *, paused: bool = False) -> None:
+        """A submission took a place; if `paused`, as the canary that ended a pause."""
+        if now >= self.began + self.per:
+            if self.filled() and not paused and now < self.began + 1.5 * self.per:
+                self.period.kept()
+            self.begin(now)
+        self.since_began += 1
+        self.since_opened += 1
+        self.log.append(now)
+
+    def begin(self, now: float) -> None:
+        """A new window begins with the place that is taken now."""
+        self.began, self.since_began = now, 0
+
+    def outlasted(self, seconds: float) -> None:
+        self.period.outlasted(seconds)
+        # What seemed to be over by then is not.
+        self.log.extendleft(reversed(self._over))
+        self._over.clear()
+
+    def filled(self) -> bool:
+        """Whether all of its places were taken since the window began."""
+        return self.requests is not None and self.since_began >= self.requests - 1
 
     def taken(self, now: float) -> int:
         self._forget(now)
@@ -86,6 +212,16 @@ class Window:
         if missing > len(places):
             return _NEVER
         return places[int(missing) - 1] + self.per
+
+    def disputed(self, taken: int, now: float) -> Disputes:
+        """A place that should have been free was not."""
+        self.disputes.last.append(Dispute(now, taken, self.since_opened))
+        return self.disputes
+
+    def oldest(self, now: float) -> float:
+        """When the oldest place was taken that is still held, `now` if there is none."""
+        self._forget(now)
+        return self.log[0] if self.log else now
 
     def climb(self, now: float) -> None:
         """More was let through than the rule says."""
@@ -119,9 +255,11 @@ class Window:
         self.counts_refusals = False
 
     def _forget(self, now: float) -> None:
-        for times in (self.log, self.refusals):
+        for times, over in ((self.log, self._over), (self.refusals, None)):
             while times and times[0] + self.per <= now + _EPSILON:
-                times.popleft()
+                time = times.popleft()
+                if over is not None and not self.period.settled:
+                    over.append(time)
 
 
 @define
@@ -264,23 +402,37 @@ class Quota:
     @staticmethod
     def tolerance(tasks: int) -> int:
         """By how much our number may be over the provider's: tasks that ended and were not looked at yet."""
-        return max(2, tasks // 20)
+        return max(min(2, (tasks + 5) // 10), tasks // 20)
 
 
 class Hints:
-    """What the provider's hints are worth: a computed one counts down while we wait, a fixed text does not."""
+    """What the provider's hints are worth: a computed one counts down while we wait, a fixed phrase does not.
+
+    A computed one may be off by a factor, which two hints of one pause show: `scale` is the seconds that pass while
+    a hint falls by one. None while nothing is known, infinite for a fixed phrase.
+    """
 
     def __init__(self) -> None:
-        self.computed: bool | None = None
-        self._last: tuple[float, float] | None = None
+        self.scale: float | None = None
+        self._first: tuple[float, float] | None = None
 
     def heard(self, hint: float | None, now: float) -> None:
         if hint is None:
             return
-        if self._last is not None and 1.0 <= now - self._last[1] <= self._last[0]:
-            passed, fell = now - self._last[1], self._last[0] - hint
-            self.computed = abs(passed - fell) < 0.35 * passed + 0.6
-        self._last = (hint, now)
+        if self._first is None or hint > self._first[0] + 1:
+            self._first = (hint, now)
+            return
+        passed, fell = now - self._first[1], self._first[0] - hint
+        if passed < 1.0:
+            return
+        scale = passed / fell if fell > 0.3 * passed - 0.1 and fell > 0.2 else _NEVER
+        self.scale = 1.0 if abs(passed - fell) < 0.1 * passed + 0.35 else scale
+
+    def true(self, hint: float | None) -> float | None:
+        """The wait that the hint stands for, None unless hints were seen to count down."""
+        if hint is None or self.scale is None or self.scale == _NEVER:
+            return None
+        return hint * self.scale
 
     def episode_over(self) -> None:
-        self._last = None
+        self._first = None

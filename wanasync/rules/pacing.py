@@ -30,7 +30,7 @@ from typing import Any
 from attrs import define, field, frozen
 
 from wanasync.models import GateStatistics, Limits
-from wanasync.rules.limits import ASSUMED_WINDOW, Bucket, Hints, Probing, Quota, Window
+from wanasync.rules.limits import ASSUMED_WINDOW, Bucket, Hints, Period, Probing, Quota, Window
 
 __all__ = ["PaceRecord", "Pacer", "RateKind"]
 
@@ -42,6 +42,8 @@ SHORT_HINT = 5.0
 """Seconds up to which a hint is waited for without asking whether it is true: it costs little."""
 TASK_LIFETIME = 7200.0
 """Seconds after which a task whose end nobody told us no longer fills a place of the quota."""
+LONGEST_LOOK = 120.0
+"""Seconds from one canary to the next, at most, while the provider refuses whatever it said."""
 _NEVER = math.inf
 
 
@@ -59,6 +61,7 @@ class Role(enum.Enum):
     NORMAL = enum.auto()
     CANARY = enum.auto()
     RATE_PROBE = enum.auto()
+    PERIOD_PROBE = enum.auto()
     QUOTA_PROBE = enum.auto()
 
 
@@ -142,6 +145,7 @@ class Pause:
     """
 
     began: float
+    sent: float
     role: Role
     first: float
     why: str
@@ -154,6 +158,10 @@ class Pause:
     canary: int | None = None
     awaits_task: bool = False
     awaited: int = 1
+    full: bool = False
+    shares_from: float | None = None
+    probed_period: bool = False
+    window_began: float = 0.0
 
     @property
     def announced(self) -> float:
@@ -299,7 +307,7 @@ class Pacer:
             wait = self._short_wait(min(0.5 * 2.0**self._not_sent_in_a_row, 60.0))
         self._canary_lost(number, now, wait)
         if self._not_sent_in_a_row >= 3 and self._pause is None:
-            self._pause = Pause(now, Role.NORMAL, now, "the provider was not reached", until=now + wait)
+            self._pause = Pause(now, now, Role.NORMAL, now, "the provider was not reached", until=now + wait)
         self._explain_if_due(now)
 
     def finished(self, task_id: str, now: float) -> None:
@@ -328,7 +336,7 @@ class Pacer:
             self._kind = RateKind.WINDOW
             self._bucket = None
             self._window.requests = self._window.ceiling = limits.requests
-            self._window.per = limits.per
+            self._window.period = Period(limits.per, settled=True)
         if limits.concurrent is not None:
             self._quota.tasks = self._quota.ceiling = limits.concurrent
 
@@ -372,15 +380,24 @@ class Pacer:
         at = self._window.earliest(now, len(self._wire))
         if at <= now:
             return Permit(now)
+        if (early := self._period_probe()) is not None and early < at:
+            return Permit(max(early, now), Role.PERIOD_PROBE, "the window is full")
         if self._may_probe_rate(now):
             rested = self._last_reply + self._rest()
             if rested <= at:
                 return Permit(max(rested, now), Role.RATE_PROBE, "the window is full")
         return Permit(at, why=f"{self._window.requests} submissions in {self._window.per:g} s are let through")
 
+    def _period_probe(self) -> float | None:
+        window = self._window
+        if self._wire or self._kind is not RateKind.WINDOW or window.climbing or not window.filled():
+            return None
+        shorter = window.period.shorter()
+        return None if shorter is None else window.began + shorter
+
     def _may_probe_rate(self, now: float) -> bool:
         window = self._window
-        if self._wire or window.requests is None or self._kind is RateKind.UNKNOWN:
+        if self._wire or window.requests is None or self._kind is RateKind.UNKNOWN or not window.period.settled:
             return False
         if window.ceiling is not None and window.requests >= window.ceiling:
             return False
@@ -410,7 +427,7 @@ class Pacer:
 
     def _take_place(self, now: float) -> None:
         self._not_sent_in_a_row = 0
-        self._window.log.append(now)
+        self._window.take(now, paused=self._pause is not None)
         if self._bucket is not None:
             self._bucket.accepted(now)
 
@@ -419,6 +436,9 @@ class Pacer:
             self._open(self._pause, now)
         elif sent.role is Role.RATE_PROBE:
             self._window.climb(now)
+        elif sent.role is Role.PERIOD_PROBE:
+            self._window.period.ended(now - self._window.began)
+            self._window.begin(now)
         elif sent.role is Role.QUOTA_PROBE:
             self._quota.tasks = len(self._tasks)
             self._quota_probing.at = now
@@ -427,24 +447,35 @@ class Pacer:
 
     def _confirm_window(self, now: float) -> None:
         window = self._window
-        if window.requests is not None and window.taken(now) >= window.requests - 1:
+        if window.filled():
             self._kind = RateKind.WINDOW
             self._opened_early = None
+            if window.period.verified:
+                window.period.kept()
             self._rate_probing.at = now
 
     def _open(self, pause: Pause, now: float) -> None:
         self._pause = None
+        self._window.since_opened = 1
+        trusted = pause.hint is not None and (pause.firm or self._hints.true(pause.hint) is not None)
         self._hints.episode_over()
         if self._bucket is not None:
             self._bucket.proven = True
         window = self._window
-        if self._kind is not RateKind.UNKNOWN or window.requests is None:
-            return
-        if window.taken(now) > window.requests:
-            # It passed though the window was full: a new window has begun, or it never was one.
-            self._opened_early = pause.began
-            window.log.clear()
-            window.log.append(now)
+        if pause.full and self._bucket is None and pause.window_began > -_NEVER:
+            lasted = now - pause.window_began
+            if trusted:
+                window.outlasted(0.85 * lasted)
+                if self._kind is RateKind.WINDOW:
+                    window.period.measured(lasted)
+            window.period.ended(lasted)
+            if not trusted and window.per > ASSUMED_WINDOW:
+                # It may have been an outage.
+                window.period.low = min(window.period.low, 0.95 * ASSUMED_WINDOW)
+            if self._kind is RateKind.UNKNOWN and lasted < ASSUMED_WINDOW:
+                self._opened_early = pause.began
+            window.begin(now)
+            window.since_began = 1
 
     def _close(self, number: int, sent: Sent, now: float, hint: float | None, firm: bool) -> None:
         earlier = self._pause
@@ -453,6 +484,7 @@ class Pacer:
         self._pauses += 1
         self._pause = Pause(
             began=now,
+            sent=sent.at,
             role=sent.role,
             first=earlier.first if earlier is not None and failed_canary else now,
             why=_why_paused(hint),
@@ -461,6 +493,10 @@ class Pacer:
             stragglers=set(self._wire),
             canaries=earlier.canaries + 1 if earlier is not None and failed_canary else 0,
             failures=earlier.failures_after(sent.at) if earlier is not None and failed_canary else 0,
+            window_began=self._window.began,
+            probed_period=sent.role is Role.PERIOD_PROBE
+            or (failed_canary and earlier is not None and earlier.probed_period),
+            full=earlier.full if earlier is not None and failed_canary else False,
         )
 
     def _canary_lost(self, number: int, now: float, wait: float) -> None:
@@ -489,6 +525,9 @@ class Pacer:
             self._quota.refused(tasks, self._finished)
         if pause.role is Role.QUOTA_PROBE:
             self._meet_quota(now)
+        elif pause.role is Role.PERIOD_PROBE:
+            self._window.outlasted(pause.sent - pause.window_began)
+            pause.full = True
         elif pause.role is Role.RATE_PROBE:
             self._probe_refused(now)
         elif self._bucket is not None:
@@ -528,6 +567,8 @@ class Pacer:
 
     def _canary_refused(self, pause: Pause, now: float) -> None:
         window, quota, tasks = self._window, self._quota, len(self._tasks)
+        if pause.full:
+            window.outlasted(pause.sent - pause.window_began)
         pause.awaits_task = self._kind is RateKind.UNKNOWN and pause.canaries < 2
         if window.requests is None or window.taken_before_refusal(now) >= window.requests:
             return
@@ -543,7 +584,7 @@ class Pacer:
     def _quota_doubted(self, pause: Pause, tasks: int, now: float) -> None:
         if pause.canaries <= 2:
             # Our number may be over the provider's: tasks that ended and were not looked at yet.
-            self._quota.tasks = tasks
+            self._quota.tasks = max(tasks, 1)
             return
         self._quota.rule_out(now)
         self._window.fall(now)
@@ -553,26 +594,69 @@ class Pacer:
         taken, opened_early = window.taken_before_refusal(now), self._opened_early
         self._opened_early = None
         if window.requests is not None and taken >= window.requests:
+            pause.full = True
+            return
+        if not window.period.settled and window.filled() and not quota.repeats(2):
+            # All places were taken since the window began, and it has not ended yet.
+            window.outlasted(pause.sent - pause.window_began)
+            self._kind = RateKind.WINDOW
+            pause.full = True
             return
         if quota.ceiling is None and quota.recedes():
             quota.rule_out(now)
+        if self._kind is RateKind.WINDOW and window.period.settled:
+            disputes = window.disputed(taken, now)
+            if disputes.same_since_opened():
+                window.requests, window.fallback, window.counts_refusals = window.since_opened, None, False
+                self._rate_probing.changed(now)
+                pause.full = True
+                return
+            if disputes.go_on(now - 5 * window.per):
+                self._share(pause, now)
+                return
         if quota.tasks is not None and tasks >= quota.tasks - quota.tolerance(quota.tasks):
             self._meet_quota(now)
         elif window.requests is None:
             # Refused before anything was accepted: others have used the limit up, which tells nothing of its size.
             window.requests = taken or None
+            pause.full = bool(taken)
             pause.awaits_task = True
         elif window.fallback is not None and abs(taken - window.fallback) <= 1 + window.fallback // 20:
             window.fall(now)
+        elif opened_early is not None and not quota.repeats(2):
+            self._become_bucket(opened_early, window.since_began, now)
         elif window.attempts(now) - 1 >= window.requests and taken * 2 >= window.requests:
             window.counts_refusals = True
-        elif opened_early is not None and not quota.repeats(2):
-            self._become_bucket(opened_early, taken, now)
         elif quota.suspected(tasks, now):
             self._meet_quota(now)
         else:
             window.fall(now)
             self._rate_probing.changed(now)
+
+    def _share(self, pause: Pause, now: float) -> None:
+        """Others send with the same key: what they take varies, and what we send at once they don't get.
+
+        So from now on we send evenly, for a window at half the pace to leave them what they want.
+        """
+        window = self._window
+        requests, pause.full = window.requests or 1, False
+        pause.shares_from = since = window.oldest(now) + window.per
+        rate = max(requests / window.per / 2, 1 / window.per)
+        self._kind = RateKind.BUCKET
+        self._quota.rule_out(now)
+        self._bucket = Bucket(
+            rate,
+            1.0,
+            max(requests // 2, 1),
+            since,
+            0,
+            empty_at=since,
+            at=since,
+            steady=window.per,
+            doubt=0.0,
+            raised=True,
+        )
+        window.requests, window.counts_refusals = None, False
 
     def _meet_quota(self, now: float) -> None:
         tasks = max(self._quota.least_met(), 1)
@@ -593,31 +677,56 @@ class Pacer:
     # ---- how long
 
     def _until(self, pause: Pause, now: float) -> float:
-        if pause.hint is not None and (pause.firm or pause.hint <= SHORT_HINT):
-            return pause.began + pause.hint * self._doubling(pause)
+        until = max(self._wait_over(pause, now), self._backed_off(pause))
+        if pause.hint is not None and pause.firm:
+            return max(pause.began + pause.hint * self._doubling(pause), until if self._is_full(pause, now) else 0.0)
+        return until
+
+    def _is_full(self, pause: Pause, now: float) -> bool:
+        """Whether our own rule says when the next place gets free."""
+        window = self._window
+        if self._kind is not RateKind.WINDOW or not window.period.settled or pause.awaits_task:
+            return False
+        return not pause.canaries or window.room(now, 0) <= 0
+
+    def _wait_over(self, pause: Pause, now: float) -> float:
+        if pause.shares_from is not None:
+            return pause.shares_from
+        window, true, hint = self._window, self._hints.true(pause.hint), pause.hint
+        if (window.counts_refusals or pause.role in (Role.RATE_PROBE, Role.CANARY)) and self._is_full(pause, now):
+            return max(window.earliest(now, 0), now + 0.25)
+        if hint is not None and hint <= SHORT_HINT:
+            return pause.began + (true or hint) * self._doubling(pause)
         if self._bucket is not None:
-            refilled = max(1 / self._bucket.rate, 0.25) * 2.0 ** min(pause.canaries, 6)
-            return pause.began + min(refilled, 8 * pause.announced)
-        if self._kind is RateKind.WINDOW and not pause.canaries and not pause.awaits_task:
-            return max(self._window.earliest(now, 0), now + 0.25)
-        if self._hints.computed and pause.hint is not None:
-            return pause.began + pause.hint * self._doubling(pause)
+            return pause.began + min(
+                max(1 / self._bucket.rate, 0.25) * 2.0 ** min(pause.canaries, 6), 8 * pause.announced
+            )
+        if self._is_full(pause, now):
+            return max(window.earliest(now, 0), now + 0.25)
+        if pause.probed_period:
+            shorter, at = window.period.shorter(), window.earliest(now, 0)
+            return max(at if shorter is None else min(at, pause.window_began + shorter), now + 0.5)
+        if true is not None:
+            return pause.began + true * self._doubling(pause)
         if self._quota.tasks is not None and pause.awaits_task:
             return pause.began + pause.announced * self._doubling(pause)
         return self._scheduled(pause, now)
+
+    def _backed_off(self, pause: Pause) -> float:
+        """The soonest for another canary after several that failed, whatever speaks for an earlier one: an outage."""
+        return pause.began + min(2.0 ** (pause.canaries - 5), LONGEST_LOOK) if pause.canaries > 4 else pause.began
 
     def _doubling(self, pause: Pause) -> float:
         # The hint itself may be a trifle short, so only a second failure in a row doubts it.
         return 2.0 ** min(max(pause.failures - 1, 0), 3)
 
     def _scheduled(self, pause: Pause, now: float) -> float:
-        """When the hint can't be trusted: early looks that get rarer, then the hint, then its doubles up to 8."""
+        """When the hint can't be trusted: early looks that get rarer, then the hint, then ever longer waits."""
         announced = pause.announced
         looks = [1.5, announced / 5, announced / 2, announced]
         if pause.canaries < len(looks):
             return max(pause.first + looks[pause.canaries], now + 0.5)
-        # Each from the last refusal: counted from the first, an outage of an hour would be knocked at all the time.
-        return pause.began + announced * 2.0 ** min(pause.canaries - len(looks) + 1, 3)
+        return max(now + min(now - pause.first, LONGEST_LOOK), self._backed_off(pause))
 
     # ---- keeping
 
@@ -678,7 +787,7 @@ class Pacer:
         if self._submitted or not 0 <= age < 7 * 86_400 or self._kind is not RateKind.UNKNOWN:
             return
         self._kind = record.kind
-        self._window.per = record.per
+        self._window.period = Period(record.per, settled=record.kind is RateKind.WINDOW)
         if record.kind is RateKind.WINDOW:
             self._window.requests = record.requests
         if record.kind is RateKind.BUCKET and record.rate is not None:
@@ -687,7 +796,7 @@ class Pacer:
             )
         if self._quota.ceiling is None:
             self._quota.tasks = record.concurrent
-        self._pause = Pause(now, Role.NORMAL, now, "starting at the pace of an earlier run", until=now)
+        self._pause = Pause(now, now, Role.NORMAL, now, "starting at the pace of an earlier run", until=now)
 
 
 def _why_paused(hint: float | None) -> str:
