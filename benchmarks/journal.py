@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import itertools
 import os
 import resource
 import shutil
@@ -34,6 +35,7 @@ from wanasync.rules.lifecycle import ItemEvent, ItemState
 from wanasync.rules.records import ItemRecord, PlannedItem
 
 LEFT = 100
+PLANNED_AHEAD = 2000
 WORDS = "a slow camera moves over an old harbour at dawn while fishing boats leave and gulls circle above, shot"
 
 
@@ -85,12 +87,17 @@ async def finish(journal: Journal, records: Sequence[ItemRecord], delays: list[f
 
 async def records_round(directory: Path, writers: int, count: int) -> tuple[float, float, float]:
     """Durable records a second, the median wait of a writer and the CPU of a record, both in seconds."""
+    delays: list[float] = []
+    seconds = cpu = 0.0
     async with await Journal.open(directory, now=time.time) as journal:
-        records = await journal.plan(list(prompts(count // 4)))
-        delays: list[float] = []
-        started, cpu = time.perf_counter(), time.process_time()
-        await asyncio.gather(*(finish(journal, records[first::writers], delays) for first in range(writers)))
-        seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
+        entries = prompts(count // 4)
+        # Planned not long before, as a batch does.
+        while ahead := list(itertools.islice(entries, PLANNED_AHEAD)):
+            records = await journal.plan(ahead)
+            started, started_cpu = time.perf_counter(), time.process_time()
+            await asyncio.gather(*(finish(journal, records[first::writers], delays) for first in range(writers)))
+            seconds += time.perf_counter() - started
+            cpu += time.process_time() - started_cpu
     return len(delays) / seconds, statistics.median(delays), cpu / len(delays)
 
 

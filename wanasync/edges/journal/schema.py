@@ -45,13 +45,19 @@ _SCHEMA = (
         estimated_time REAL,
         credits_reserved REAL,
         credits_used REAL,
-        links TEXT,                      -- JSON array
-        link_deadline REAL,
         bytes INTEGER,
         sha256 BLOB,
         error_code TEXT,
         error_message TEXT,
         updated_at REAL
+    )
+    """,
+    # Of finished videos that are not saved yet. In their rows of progress they would leave holes of their size behind.
+    """
+    CREATE TABLE link (
+        seq INTEGER PRIMARY KEY,
+        links TEXT NOT NULL,             -- JSON array
+        deadline REAL
     )
     """,
     "CREATE INDEX progress_unsaved ON progress(state) WHERE state <> 4",
@@ -117,17 +123,19 @@ MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_create, _keep_a
 
 _COLUMNS = (
     "item.key, item.seq, item.idx, item.item_id, item.request, item.file, state, attempt, task_id, submitted_at, "
-    "estimated_time, credits_reserved, credits_used, links, link_deadline, bytes, sha256, error_code, error_message, "
+    "estimated_time, credits_reserved, credits_used, links, deadline, bytes, sha256, error_code, error_message, "
     "updated_at"
 )
-SELECT = f"SELECT {_COLUMNS} FROM item JOIN progress USING (seq)"  # noqa: S608 - constants only
+SELECT = f"SELECT {_COLUMNS} FROM item JOIN progress USING (seq) LEFT JOIN link USING (seq)"  # noqa: S608 - constants only
 # Says in full that they are unsaved, so that SQLite sees that the index of those answers it.
 UNSAVED = f"{SELECT} WHERE state = ? AND state <> {SAVED} AND progress.seq > ? ORDER BY progress.seq LIMIT ?"
 UPDATE = (
     "UPDATE progress SET state = ?, attempt = ?, task_id = ?, submitted_at = ?, estimated_time = ?, "
-    "credits_reserved = ?, credits_used = ?, links = ?, link_deadline = ?, bytes = ?, sha256 = ?, error_code = ?, "
-    "error_message = ?, updated_at = ? WHERE seq = ? AND state = ?"
+    "credits_reserved = ?, credits_used = ?, bytes = ?, sha256 = ?, error_code = ?, error_message = ?, updated_at = ? "
+    "WHERE seq = ? AND state = ?"
 )
+KEEP_LINKS = "INSERT OR REPLACE INTO link VALUES (?, ?, ?)"
+DROP_LINKS = "DELETE FROM link WHERE seq = ?"
 TALLY = (
     "UPDATE tally SET items = items + ?, credits_reserved = credits_reserved + ?, credits_used = credits_used + ?, "
     "committed = committed + ? WHERE state = ?"
@@ -165,14 +173,17 @@ def progress_values(record: ItemRecord) -> tuple[Any, ...]:
         record.estimated_time,
         record.credits_reserved,
         record.credits_used,
-        json.dumps(record.links) if record.links else None,
-        record.link_deadline,
         record.bytes,
         bytes.fromhex(record.sha256) if record.sha256 is not None else None,
         _writable(record.error_code),
         _writable(record.error_message),
         record.updated_at,
     )
+
+
+def link_values(record: ItemRecord) -> tuple[Any, ...]:
+    """The columns of `link`, in their order."""
+    return record.seq, json.dumps(record.links), record.link_deadline
 
 
 def _writable(text: str | None) -> str | None:

@@ -25,7 +25,9 @@ from wanasync.edges.journal.opening import (
 from wanasync.edges.journal.planning import Planning
 from wanasync.edges.journal.schema import (
     CODES,
+    DROP_LINKS,
     KEEP_ATTEMPT,
+    KEEP_LINKS,
     KNOWN_TASKS,
     PLANNED,
     SAVED,
@@ -36,6 +38,7 @@ from wanasync.edges.journal.schema import (
     UPDATE,
     item_values,
     key_number,
+    link_values,
     progress_values,
     read_record,
 )
@@ -78,8 +81,8 @@ class Store:
         self._listed = bytearray()
         self._has_files = False
         self._files: list[int] = []
-        # What was written last, so that an item's next step needn't read it again. Only this process writes, and each
-        # write compares the state on disk all the same.
+        # What was planned or written last, so that an item's next step needn't read it again. Only this process writes,
+        # and each write compares the state on disk all the same.
         self._recent: dict[str, ItemRecord] = {}
 
     # Opening and closing
@@ -219,17 +222,28 @@ class Store:
         if event is ItemEvent.RETRY:
             self._db.execute(KEEP_ATTEMPT, (before.seq,))
         self._write(before, after)
-        self._recent[key] = after
+        self._remember(after)
+        return after
+
+    def _remember(self, record: ItemRecord) -> None:
+        self._recent[record.key] = record
         if len(self._recent) > _MAX_RECENT:
             del self._recent[next(iter(self._recent))]
-        return after
 
     def _write(self, before: ItemRecord, after: ItemRecord) -> None:
         changed = self._db.execute(UPDATE, (*progress_values(after), after.seq, CODES[before.state])).rowcount
         if changed != 1:
             raise sqlite3.DatabaseError(f"item {after.key} was changed by another program")
+        if after.links != before.links or after.link_deadline != before.link_deadline:
+            self._write_links(after)
         self._count(before, -1)
         self._count(after, +1)
+
+    def _write_links(self, record: ItemRecord) -> None:
+        if record.links:
+            self._db.execute(KEEP_LINKS, link_values(record))
+        else:
+            self._db.execute(DROP_LINKS, (record.seq,))
 
     def get(self, key: str) -> ItemRecord:
         row = self._db.execute(f"{SELECT} WHERE item.key = ?", (key_number(key),)).fetchone()
@@ -293,6 +307,8 @@ class Store:
 
     def _keep(self, planning: Planning) -> None:
         self.last_seq += len(planning.added)
+        for record in planning.added:
+            self._remember(record)
         for seq in planning.listed:
             if seq < self._first_new_seq:
                 self._listed[seq >> 3] |= 1 << (seq & 7)
