@@ -25,6 +25,7 @@ class Clock:
         self._skipped = 0.0
         self._alarms: list[tuple[float, int, Callable[[], object]]] = []
         self._order = itertools.count()
+        self._sleepers: set[asyncio.Future[None]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._origin = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -36,10 +37,12 @@ class Clock:
         self._arm()
 
     def stop(self) -> None:
-        """Stand still; alarms that are left never ring."""
+        """Stand still; alarms that are left never ring, and who sleeps is cancelled."""
         stopped_at = self.now()
         self._alarms.clear()
         self._disarm()
+        for sleeper in self._sleepers:
+            sleeper.cancel()  # its handler's connection may be gone, and with it all that would end the handler
         self._loop, self._epoch, self._skipped = None, stopped_at, 0.0
 
     def now(self) -> float:
@@ -67,7 +70,11 @@ class Clock:
             return
         woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.call_at(self.now() + seconds, functools.partial(_wake, woken))
-        await woken
+        self._sleepers.add(woken)
+        try:
+            await woken
+        finally:
+            self._sleepers.discard(woken)
 
     def loop_seconds(self, seconds: float) -> float:
         """How long `seconds` of this clock take on the loop's."""
