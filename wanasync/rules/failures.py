@@ -30,4 +30,4 @@ def may_try_again(code: str | None, attempt: int, retries: int) -> bool:
 
 def wait_before(attempt: int) -> float:
     """Seconds between the `attempt`-th task's failure and the next: what was overloaded stays so for a while."""
-    return min(_FIRST_WAIT * 2.0 ** (attempt - 1), _LONGEST_WAIT)
+    return min(_FIRST_WAIT * 2.0 ** min(attempt - 1, 10), _LONGEST_WAIT)
