@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.results import Figure, Report
+from benchmarks.results import Figure, Report, number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -52,7 +52,7 @@ def _bars(axes: Axes, figures: Sequence[Figure], label: Callable[[Figure], str],
     colors = [_color(each.subject) for each in figures]
     axes.barh(places, [each.value for each in figures], xerr=spread, color=colors, ecolor="#333333")
     for place, each in zip(places, figures, strict=True):
-        axes.annotate(f"{each.value:.3g}", (each.high, place), (5, 0), textcoords="offset points", va="center")
+        axes.annotate(number(each.value), (each.high, place), (5, 0), textcoords="offset points", va="center")
     axes.set_yticks(list(places), [label(each) for each in figures])
     axes.set_xlabel(unit)
 

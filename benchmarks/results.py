@@ -20,7 +20,7 @@ from attrs import field, frozen
 
 import wanasync
 
-__all__ = ["FOLDER", "Figure", "Report", "at_least", "at_most", "figure", "load"]
+__all__ = ["FOLDER", "Figure", "Report", "at_least", "at_most", "figure", "load", "number"]
 
 FOLDER = Path(__file__).parent / "results"
 
@@ -72,8 +72,8 @@ class Figure:
     @property
     def shown(self) -> str:
         if self.low == self.high:
-            return _number(self.value)
-        return f"{_number(self.value)} ({_number(self.low)}–{_number(self.high)})"
+            return number(self.value)
+        return f"{number(self.value)} ({number(self.low)}–{number(self.high)})"
 
 
 def figure(case: str, subject: str, quantity: str, samples: Sequence[float], target: Target | None = None) -> Figure:
@@ -84,7 +84,8 @@ def figure(case: str, subject: str, quantity: str, samples: Sequence[float], tar
     return Figure(case, subject, quantity, value, low, high, len(samples), target)
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
+    """As people read it: three digits or so, a dash for none."""
     if value != value:
         return "–"
     if abs(value) >= 100:
