@@ -244,7 +244,8 @@ class _Run:
             self._results.add(outcome)
             if self._screen.json:
                 self._screen.record(outcome_object(outcome))
-            self._screen.detail(outcome_line(outcome))
+            if self._screen.detailed:
+                self._screen.say(outcome_line(outcome))
 
     async def _greet(self, wan: WanSession, requests: Iterable[BatchItem], total: int) -> None:
         where = "on the emulator" if self._job.connection.emulator else f"at {wan.config.base_url}"

@@ -88,6 +88,10 @@ class Screen:
         return self.verbosity < 0
 
     @property
+    def detailed(self) -> bool:
+        return self.verbosity > 0
+
+    @property
     def ascii(self) -> bool:
         return self.console.options.ascii_only
 
@@ -112,7 +116,7 @@ class Screen:
 
     def detail(self, text: str | Text, style: str = "") -> None:
         """A line for those who asked for more."""
-        if self.verbosity > 0:
+        if self.detailed:
             self.say(text, style)
 
     def complain(self, text: str) -> None:

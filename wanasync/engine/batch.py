@@ -106,8 +106,11 @@ class Batch:
     ``async with wan.batch(requests, to="videos/") as batch: async for outcome in batch: ...``
 
     Exactly one `Outcome` comes for each item of the list, in order of completion; tasks an earlier run has paid for and
-    whose items have left the list since are saved and told too. Leaving the block stops submitting, lets POSTs on the
-    wire end and cancels waiting and downloads; tasks go on at the provider and the next run goes on with them.
+    whose items have left the list since are saved and told too. A `RequestList` that an earlier run has read, unchanged
+    since, is not read again: the journal tells it, and what is left of it goes first.
+
+    Leaving the block stops submitting, lets POSTs on the wire end and cancels waiting and downloads; tasks go on at the
+    provider and the next run goes on with them.
 
     Raises `JournalError` when entered, where the directory can't be written or another process works on it. An error
     raised by the list itself stops submissions, and is raised once all that was under way has been told.
