@@ -167,7 +167,7 @@ class TestProblems:
         assert ended.code == 3
         assert "the API key was refused" in ended.err
         assert "another-key" not in ended.err
-        assert emulator.ledger.counts == {"credits": 1, "submit": 1}
+        assert emulator.ledger.counts == {"credits": 1}
 
     def test_no_credit_ends_with_4_and_saves_what_is_under_way(self, wanasync: Command, emulate: Emulate) -> None:
         emulator = emulate(credit=12)

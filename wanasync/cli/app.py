@@ -64,8 +64,9 @@ def _code(command: Callable[[], int]) -> int:
     try:
         return command()
     except WanError as error:
-        Screen().complain(str(error))
-        return exits.of_error(error)
+        code = exits.of_error(error)
+        Screen().complain(f"the API key was refused: {error}" if code == exits.KEY_REFUSED else str(error))
+        return code
     except KeyboardInterrupt:
         Screen().complain("interrupted before anything was sent")
         return exits.INTERRUPTED

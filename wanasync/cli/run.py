@@ -17,6 +17,7 @@ from attrs import field, frozen
 from rich.text import Text
 
 from wanasync import (
+    AuthenticationError,
     BatchItem,
     BatchProgress,
     ConfigError,
@@ -185,12 +186,18 @@ def _left_behind(progress: BatchProgress) -> str:
 
 
 async def _credits_left(wan: WanSession) -> float | None:
-    """What the account holds, where that is limited and the host tells it soon; a run doesn't depend on it."""
-    with contextlib.suppress(WanError, TimeoutError):
+    """What the account holds, where that is limited and the host tells it soon; a run doesn't depend on it.
+
+    Only a refused key is raised: the submissions would be refused too.
+    """
+    try:
         async with asyncio.timeout(BALANCE_PATIENCE):
             balance = await wan.credits()
-        return None if balance.unlimited else balance.remaining
-    return None
+    except AuthenticationError:
+        raise
+    except (WanError, TimeoutError):
+        return None
+    return None if balance.unlimited else balance.remaining
 
 
 class _Run:
