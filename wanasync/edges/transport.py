@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import importlib.metadata
 import io
 import socket
 import ssl
@@ -30,6 +29,7 @@ from attrs import define, frozen
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
+from wanasync import __version__
 from wanasync.config import Config
 from wanasync.edges.silence import SilenceLimit
 from wanasync.errors import APIConnectionError, APITimeoutError, ConfigError, DownloadError, ResponseFormatError
@@ -417,11 +417,7 @@ class Transport:
 @functools.cache
 def user_agent() -> str:
     """Truthful: hosts behind Cloudflare refuse the default agents of HTTP libraries."""
-    try:
-        version = importlib.metadata.version("wanasync")
-    except importlib.metadata.PackageNotFoundError:
-        version = "0"
-    return f"wanasync/{version} aiohttp/{aiohttp.__version__}"
+    return f"wanasync/{__version__} aiohttp/{aiohttp.__version__}"
 
 
 def _timeout(config: Config, *, own: bool) -> aiohttp.ClientTimeout:
