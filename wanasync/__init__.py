@@ -50,9 +50,9 @@ if TYPE_CHECKING:
     from wanasync.models import BatchItem as BatchItem
     from wanasync.models import BatchProgress as BatchProgress
     from wanasync.models import BatchStatus as BatchStatus
-    from wanasync.models import Forecast as Forecast
     from wanasync.models import Credits as Credits
     from wanasync.models import DownloadStatistics as DownloadStatistics
+    from wanasync.models import Forecast as Forecast
     from wanasync.models import GateStatistics as GateStatistics
     from wanasync.models import Limits as Limits
     from wanasync.models import ListProblem as ListProblem

@@ -47,7 +47,7 @@ class Deadlines:
         return min((heap[0][0] for heap in self._heaps.values() if self._tidy(heap)), default=None)
 
     def crossed(self, now: float) -> list[Nearing]:
-        """One for each mark that links have crossed since the last call. A link that crosses two counts at the nearer."""
+        """One for each mark that links crossed since the last call. A link that crosses two counts at the nearer."""
         told: set[str] = set()
         nearing = (self._crossed(mark, heap, now, told) for mark, heap in self._heaps.items())
         return [near for near in nearing if near is not None]
