@@ -83,11 +83,8 @@ def _pace(axes: Axes, report: Report) -> None:
 
 
 def _follow(axes: Axes, report: Report) -> None:
-    figures = [
-        each
-        for each in report.figures
-        if each.quantity == "lag s" and ("polls a task" in each.case or "→" in each.case)
-    ]
+    compared = {each.case for each in report.figures if each.subject in ("fixed interval", "exponential")}
+    figures = [each for each in report.figures if each.quantity == "lag s" and each.case in compared]
     _bars(axes, figures, lambda each: f"{each.case}: {each.subject}", "seconds from done to known")
 
 
