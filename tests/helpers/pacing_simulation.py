@@ -25,6 +25,7 @@ __all__ = [
     "Changing",
     "Concurrent",
     "FixedWindow",
+    "Flaky",
     "Limiter",
     "Measured",
     "Scenario",
@@ -176,6 +177,31 @@ class Shared:
     def free_at(self, now: float, ends: Sequence[float]) -> float:
         self._others(now)
         return self.limiter.free_at(now, ends)
+
+    def accept(self, now: float) -> None:
+        self.limiter.accept(now)
+
+    def refuse(self, now: float) -> None:
+        self.limiter.refuse(now)
+
+
+@define
+class Flaky:
+    """So many of what the limiter would take are put off for no reason, as by a provider with troubles of its own."""
+
+    limiter: Limiter
+    share: float
+    rng: random.Random
+    _judged: float = -1.0
+    _bad: bool = False
+
+    def free_at(self, now: float, ends: Sequence[float]) -> float:
+        free = self.limiter.free_at(now, ends)
+        if free > now:
+            return free
+        if now > self._judged:
+            self._judged, self._bad = now, self.rng.random() < self.share
+        return now + 1e-6 if self._bad else now
 
     def accept(self, now: float) -> None:
         self.limiter.accept(now)

@@ -38,6 +38,12 @@ BUCKET = sim.Scenario(lambda _: sim.Bucket(1.0, 10))
 # Two seconds is what the poller takes to notice an end; with L seconds on average no client can pass 120 / (120 + L).
 QUOTA = sim.Scenario(lambda _: sim.Concurrent(20), lag=2.0)
 TOGETHER = sim.Scenario(lambda _: sim.Together(sim.SlidingWindow(60), sim.Concurrent(100)))
+SHARED = sim.Scenario(
+    lambda rng: sim.Shared(sim.SlidingWindow(60), 3.0, rng.uniform(0, 3)), fair=lambda _: sim.SlidingWindow(40)
+)
+FIXED_CHANGING = sim.Scenario(
+    lambda rng: sim.Changing(sim.FixedWindow(60, 60.0, rng.uniform(0, 60)), [(600.0, 30), (1500.0, 120)])
+)
 CHANGING = sim.Scenario(lambda _: sim.Changing(sim.SlidingWindow(60), [(600.0, 30), (1500.0, 120)]))
 COUNTS_REFUSED = sim.Scenario(lambda _: sim.SlidingWindow(60, counts_refused=True))
 
@@ -56,18 +62,19 @@ def medians(scenario: sim.Scenario, hint: str, tasks: int, seeds: int = 3) -> tu
 @pytest.mark.parametrize(
     ("scenario", "hint", "utilisation", "refusals"),
     [
-        pytest.param(FIXED, "static", 0.975, 24, id="fixed window, static hint"),
-        pytest.param(FIXED, "exact", 0.98, 20, id="fixed window, exact hint"),
-        pytest.param(SLIDING, "static", 0.98, 20, id="sliding window, static hint"),
-        pytest.param(SLIDING, "half", 0.98, 20, id="sliding window, hint too short by half"),
-        pytest.param(SLIDING, "half more", 0.98, 20, id="sliding window, hint too long by half"),
-        pytest.param(BUCKET, "static", 0.98, 14, id="token bucket, static hint"),
-        pytest.param(BUCKET, "absent", 0.98, 14, id="token bucket, no hint"),
-        pytest.param(QUOTA, "static", 0.97, 20, id="quota of tasks, static hint"),
-        pytest.param(TOGETHER, "static", 0.93, 40, id="window and quota, static hint"),
-        pytest.param(TOGETHER, "exact", 0.93, 40, id="window and quota, exact hint"),
-        pytest.param(CHANGING, "static", 0.90, 45, id="changing window, static hint"),
-        pytest.param(COUNTS_REFUSED, "exact", 0.96, 25, id="refusals count too, exact hint"),
+        pytest.param(FIXED, "static", 0.98, 20, id="fixed window, static hint"),
+        pytest.param(FIXED, "half", 0.98, 20, id="fixed window, hint too short by half"),
+        pytest.param(SLIDING, "static", 0.985, 20, id="sliding window, static hint"),
+        pytest.param(SLIDING, "half more", 0.985, 20, id="sliding window, hint too long by half"),
+        pytest.param(BUCKET, "absent", 0.98, 12, id="token bucket, no hint"),
+        pytest.param(BUCKET, "half", 0.98, 12, id="token bucket, hint too short by half"),
+        pytest.param(QUOTA, "static", 0.98, 18, id="quota of tasks, static hint"),
+        pytest.param(QUOTA, "half", 0.98, 18, id="quota of tasks, hint too short by half"),
+        pytest.param(TOGETHER, "exact", 0.95, 25, id="window and quota, exact hint"),
+        pytest.param(CHANGING, "static", 0.92, 40, id="changing window, static hint"),
+        pytest.param(FIXED_CHANGING, "static", 0.92, 40, id="changing fixed window, static hint"),
+        pytest.param(COUNTS_REFUSED, "half", 0.97, 20, id="refusals count too, hint too short by half"),
+        pytest.param(COUNTS_REFUSED, "header", 0.97, 20, id="refusals count too, hint in a header"),
     ],
 )
 def test_a_long_list_uses_the_limit_with_few_refusals(
@@ -78,12 +85,54 @@ def test_a_long_list_uses_the_limit_with_few_refusals(
     assert refused <= refusals
 
 
+@pytest.mark.parametrize("hint", ["header", "static"])
+def test_where_others_send_with_the_same_key_they_keep_their_share(hint: str) -> None:
+    used, _, refused = medians(SHARED, hint, 2000)
+    assert 0.95 <= used <= 1.05
+    assert refused <= 40
+
+
+@pytest.mark.parametrize("hint", ["header", "absent"])
+@pytest.mark.parametrize(
+    ("requests", "per", "tasks"),
+    [(5, 10.0, 600), (20, 30.0, 600), (100, 300.0, 800), (1000, 3600.0, 4000)],
+)
+def test_windows_of_other_lengths_are_found(requests: int, per: float, tasks: int, hint: str) -> None:
+    sliding = sim.measure(sim.Scenario(lambda _: sim.SlidingWindow(requests, per), hint=hint, tasks=tasks), 0)
+    assert (sliding.utilisation or 0.0) >= 0.9
+    assert sliding.pacer.statistics(sliding.seconds).per == per
+    fixed = sim.Scenario(lambda rng: sim.FixedWindow(requests, per, rng.uniform(0, per)), hint=hint, tasks=tasks)
+    assert (sim.measure(fixed, 0).utilisation or 0.0) >= 0.9
+
+
+@pytest.mark.parametrize("hint", ["static", "header"])
+def test_refusals_for_no_reason_at_all_do_not_stop_it(hint: str) -> None:
+    run = sim.measure(sim.Scenario(lambda rng: sim.Flaky(sim.SlidingWindow(60), 0.1, rng), hint, 600), 0)
+    assert len(run.accepted_at) == 600
+    assert (run.utilisation or 0.0) > 0.05
+
+
+def test_an_outage_is_knocked_at_ever_more_rarely_and_forgotten_soon() -> None:
+    pacer = make_pacer()
+    now = submit_all(pacer, 0.0, 40)
+    down, tries = now + 3600, 0
+    while now < down:
+        now = max(now, pacer.earliest(now))
+        pacer.throttled(pacer.send(now), now + 0.1)
+        now, tries = now + 0.1, tries + 1
+    assert tries < 100
+    assert pacer.earliest(now) <= now + 121.0
+    now = pacer.earliest(now)
+    # What was taken before the outage is no window of an hour.
+    assert submit_all(pacer, now, 60) < 600.0
+
+
 @pytest.mark.parametrize("tasks", [60, 200])
 @pytest.mark.parametrize("scenario", [FIXED, SLIDING, BUCKET, QUOTA, TOGETHER])
 def test_a_short_list_takes_hardly_longer_than_with_the_limit_known(scenario: sim.Scenario, tasks: int) -> None:
     _, makespan, refused = medians(scenario, "static", tasks, seeds=5)
-    assert makespan >= 0.93
-    assert refused <= 16
+    assert makespan >= 0.95
+    assert refused <= 15
 
 
 def test_told_limits_earn_no_refusals() -> None:

@@ -19,6 +19,8 @@ ROUND_PERIODS = (1.0, 2.0, 5.0, 10.0, 15.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.
 """Seconds; lengths that providers give their windows."""
 RULED_OUT_FOR = 900.0
 """Seconds for which a quota that proved wrong is not suspected again."""
+CHANGEABLE_GROWTH = 1.3
+"""By which the gaps between probes grow once the limit has changed."""
 _NEVER = math.inf
 _EPSILON = 1e-6
 
@@ -41,7 +43,10 @@ class Probing:
         self.gap = min(self.gap * self.growth, self.longest)
 
     def changed(self, now: float) -> None:
-        self.gap, self.growth = self.shortest, 1.3
+        if self.growth != CHANGEABLE_GROWTH:
+            self.growth = CHANGEABLE_GROWTH
+            self.longest /= 2
+        self.gap = self.shortest
         self.at = now + self.gap
 
 
@@ -129,11 +134,19 @@ class Disputes:
         before, now = list(self.last)[-2:]
         return abs(before.since_opened - now.since_opened) <= 1 and now.since_opened < now.taken - 2
 
+    def many(self, since: float) -> bool:
+        return len(self.last) == 3 and self.last[0].at >= since
+
+    def same_taken(self) -> bool:
+        """Whether the limit simply fell: just as many were taken the last time."""
+        last = list(self.last)[-2:]
+        return len(last) == 2 and last[0].taken == last[1].taken
+
     def go_on(self, since: float) -> bool:
         """Whether places are missing again and again, a few each time: others take them."""
-        if len(self.last) < 3 or self.last[0].at < since:
+        if not self.many(since):
             return False
-        return self.last[-1].taken >= 0.8 * self.last[0].taken
+        return 0.8 * self.last[0].taken <= self.last[-1].taken < self.last[0].taken
 
 
 @define
@@ -332,7 +345,7 @@ class Bucket:
             self.anchor, self.taken = self.empty_at, self.taken_since_empty
         self.rate = max(self.taken, 0.5) / max(now - self.anchor, 0.1)
         self.doubt = max(1 / max(self.taken, 1) - 0.01, 0.0)
-        self.steady = min(max(2 * (now - self.anchor), 15.0), 960.0)
+        self.steady = min(max(2 * (now - self.anchor), 15.0), 600.0)
 
     def _fill(self, now: float) -> None:
         self.level = min(self.level + (now - self.at) * self.pace(now), max(self.burst, 1.0))

@@ -555,15 +555,17 @@ class Pacer:
             bucket.emptied(now)
 
     def _probe_refused(self, now: float) -> None:
-        window = self._window
+        window, probing = self._window, self._rate_probing
         if window.climbing:
-            if window.climbed(now):
-                self._rate_probing.changed(now)
-            else:
-                self._rate_probing.at = now + window.per / 2
-            return
+            before = window.fallback or 1
+            if not window.climbed(now):
+                probing.at = now + window.per / 2
+                return
+            if abs((window.requests or 1) - before) > 1 + before // 20:
+                probing.changed(now)
+                return
         window.doubled = 0
-        self._rate_probing.refused(now - window.per / 2)
+        probing.refused(now - window.per / 2)
 
     def _canary_refused(self, pause: Pause, now: float) -> None:
         window, quota, tasks = self._window, self._quota, len(self._tasks)
@@ -605,13 +607,17 @@ class Pacer:
         if quota.ceiling is None and quota.recedes():
             quota.rule_out(now)
         if self._kind is RateKind.WINDOW and window.period.settled:
+            if window.ceiling is None and window.per < ASSUMED_WINDOW and window.disputes.many(now - ASSUMED_WINDOW):
+                self._unlearn()
+                return
             disputes = window.disputed(taken, now)
-            if disputes.same_since_opened():
-                window.requests, window.fallback, window.counts_refusals = window.since_opened, None, False
+            if disputes.same_since_opened() or disputes.same_taken():
+                requests = window.since_opened if disputes.same_since_opened() else taken
+                window.requests, window.fallback, window.counts_refusals = max(requests, 1), None, False
                 self._rate_probing.changed(now)
                 pause.full = True
                 return
-            if disputes.go_on(now - 5 * window.per):
+            if window.ceiling is None and disputes.go_on(now - 5 * window.per):
                 self._share(pause, now)
                 return
         if quota.tasks is not None and tasks >= quota.tasks - quota.tolerance(quota.tasks):
@@ -632,6 +638,11 @@ class Pacer:
         else:
             window.fall(now)
             self._rate_probing.changed(now)
+
+    def _unlearn(self) -> None:
+        """So many refusals can't be explained that what seemed to be a short window is none."""
+        self._kind = RateKind.UNKNOWN
+        self._window = Window()
 
     def _share(self, pause: Pause, now: float) -> None:
         """Others send with the same key: what they take varies, and what we send at once they don't get.
@@ -701,7 +712,7 @@ class Pacer:
             return pause.began + min(
                 max(1 / self._bucket.rate, 0.25) * 2.0 ** min(pause.canaries, 6), 8 * pause.announced
             )
-        if self._is_full(pause, now):
+        if self._is_full(pause, now) and (pause.full or true is None):
             return max(window.earliest(now, 0), now + 0.25)
         if pause.probed_period:
             shorter, at = window.period.shorter(), window.earliest(now, 0)
@@ -725,8 +736,11 @@ class Pacer:
         announced = pause.announced
         looks = [1.5, announced / 5, announced / 2, announced]
         if pause.canaries < len(looks):
-            return max(pause.first + looks[pause.canaries], now + 0.5)
-        return max(now + min(now - pause.first, LONGEST_LOOK), self._backed_off(pause))
+            wait = max(pause.first + looks[pause.canaries], now + 0.5)
+        else:
+            wait = now + min(now - pause.first, LONGEST_LOOK)
+        expected = self._window.earliest(now, 0)
+        return expected if pause.full and self._kind is RateKind.WINDOW and now + 0.5 < expected < wait else wait
 
     # ---- keeping
 
