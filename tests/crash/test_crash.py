@@ -60,7 +60,8 @@ WAYS: Mapping[str, Way] = {
     "interrupted": Way(before=({"kill": "after send 1"},)),
     "resubmit": Way(LOST_REPLY, before=({},), options={"config": {"on_unknown": "replay"}}, replays=True),
     "failed": Way(Trouble.script(task=["ok", "failed=content_policy_violation"]), spoiled=("failed",)),
-    "expired": Way(Trouble(expired_downloads=1.0)),
+    # A lifetime that is over when the task ends: a link found dead before that is no reason to give up.
+    "expired": Way(Trouble(expired_downloads=1.0), options={"config": {"link_lifetime": 0.1}}),
     "lost": Way(emulator={"tasks_expire": 0.5}, options={"lost_after": 1.0}, spoiled=("expired",) * 4),
     "file_lost": Way(before=({},), loses_a_file=True),
     "resolved": Way(LOST_REPLY, emulator={"task_list": True}),

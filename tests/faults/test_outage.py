@@ -112,7 +112,8 @@ def test_after_a_day_asleep_links_are_asked_for_anew_and_then_told(fresh: bool, 
 @virtual_time
 async def test_an_expired_video_is_saved_by_a_later_run_where_the_host_gives_a_fresh_link(tmp_path: Path) -> None:
     async with Emulator(epoch=START, trouble=Trouble(expired_downloads=1.0)) as emu:
-        async with session_on(emu) as wan, wan.batch(CATS, tmp_path) as batch:
+        # A lifetime that is over when the task ends: before that a dead link is no reason to give up.
+        async with session_on(emu, link_lifetime=1.0) as wan, wan.batch(CATS, tmp_path) as batch:
             assert states([outcome async for outcome in batch]) == {OutcomeState.EXPIRED: 10}
         emu.trouble, emu.fresh_links = Trouble(), True
         async with session_on(emu) as wan, wan.batch(CATS, tmp_path) as batch:
