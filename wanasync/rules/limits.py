@@ -1,6 +1,6 @@
 """The provider's limits as we know them: rules that say when the next submission fits, and learn from replies.
 
-Each stands alone; which of them a refusal speaks of is for `wanasync.rules.pacing` to find out. `now` is seconds on
+Each stands alone; which of them a refusal speaks of is for `wanasync.rules.refusals` to find out. `now` is seconds on
 any monotonic clock and is passed in.
 """
 
@@ -258,6 +258,10 @@ class Window:
             return False
         self.requests = taken
         return True
+
+    def become(self, requests: int) -> None:
+        """The limit is known to be another one."""
+        self.requests, self.fallback, self.counts_refusals = max(requests, 1), None, False
 
     def fall(self, now: float) -> None:
         """Fewer are let through than the rule says: back to before the last climb, or to what was."""
