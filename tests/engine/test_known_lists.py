@@ -179,6 +179,44 @@ async def test_a_list_that_changes_while_it_is_read_is_not_known(tmp_path: Path,
 
 
 @virtual_time
+async def test_a_list_in_another_order_in_between_is_not_overlooked(tmp_path: Path, videos: Path) -> None:
+    async with emulated() as (_, wan):
+        first, _ = await run(wan, write(tmp_path, CATS), videos)
+        async with wan.batch(CATS[::-1], videos) as batch:
+            await batch.wait()
+        again, _ = await run(wan, write(tmp_path, CATS), videos)
+        assert {told.id: told.index for told in again} == {told.id: told.index for told in first}
+
+
+@virtual_time
+async def test_a_list_that_is_another_for_a_while_is_not_known(tmp_path: Path, videos: Path) -> None:
+    source = write(tmp_path, CATS)
+
+    class Longer(RequestList):
+        def __iter__(self) -> Iterator[BatchItem]:
+            source.write_text("\n".join([*CATS, "one more"]))
+            return super().__iter__()
+
+    async with emulated() as (_, wan):
+        with Longer(source) as requests:
+            async with wan.batch(requests, videos) as batch:
+                assert (await batch.wait()).saved == 11
+        told, read = await run(wan, write(tmp_path, CATS), videos)
+        assert (len(told), read) == (10, 10)
+
+
+@virtual_time
+async def test_a_list_with_a_clash_is_read_and_told_of_each_time(tmp_path: Path, videos: Path) -> None:
+    source = tmp_path / "list.csv"
+    source.write_text("id,prompt\n1,a cat\n1,a dog\n2,a mouse\n")
+    async with emulated() as (_, wan):
+        for _ in range(2):
+            told, read = await run(wan, source, videos)
+            assert states(told) == {OutcomeState.SAVED: 2, OutcomeState.REJECTED: 1}
+            assert read == 3
+
+
+@virtual_time
 async def test_what_the_journal_keeps_of_it_is_not_taken_on_trust(tmp_path: Path, videos: Path) -> None:
     source = write(tmp_path, CATS)
     async with emulated() as (emu, wan):

@@ -323,14 +323,14 @@ class Batch:
 
         What is saved is told beside it: a million outcomes take their time, and nobody should wait for them.
         """
-        await self._journal.relist(known.unlisted)
         self._tally.listed = known.items
         saved = self._spawn(self._meet_all(known, {ItemState.SAVED}, self._is_heard))
         await self._meet_all(known, set(ItemState) - {ItemState.SAVED}, self._has_room)
         if known.is_whole:
             self._tally.unlisted = len(known.unlisted)
         else:
-            await self._plan_list(known.fingerprint, known)
+            await self._journal.list_all()
+            await self._plan_list(known.fingerprint, known.items)
         await saved
 
     async def _meet_all(self, known: KnownList, states: set[ItemState], has_room: Callable[[], bool]) -> None:
@@ -338,29 +338,28 @@ class Batch:
             await self._meet([record for record in records if record.seq not in known.unlisted])
             await self._until(has_room)
 
-    async def _plan_list(self, mark: str | None, known: KnownList | None = None) -> None:
-        """Plan the list, or what is left of it behind what is known."""
+    async def _plan_list(self, mark: str | None, index: int = 0) -> None:
+        """Plan the list, from the item at `index` on."""
         rows = await self._item_count()
-        if known is None:
+        if not index:
             await self._journal.set_meta(LIST, "")
-            # In a new journal, all rows will be this list's.
-            known = KnownList(mark, 0, is_whole=False) if mark is not None and not rows else None
-        index = known.items if known else 0
         async for chunk in chunks(self._requests, CHUNK, index):
             await self._until(self._has_room)
             await self._plan(index, chunk)
             index += len(chunk)
-            if known and self._tally.listed == index:
-                await self._journal.set_meta(LIST, attrs.evolve(known, items=index).to_json())
+            if mark is not None:
+                await self._journal.set_meta(LIST, KnownList(mark, index, is_whole=False).to_json())
         await self._compare(rows)
-        # Read again, since somebody may have saved the file meanwhile.
-        if mark is not None and self._tally.listed == index and mark == await fingerprint(self._requests):
-            await self._remember(mark)
+        if mark is not None:
+            await self._remember(mark, index)
 
-    async def _remember(self, mark: str) -> None:
-        """All rows of the journal are the list's now, or known as none of its."""
-        if self._tally.unlisted <= MOST_UNLISTED:
-            known = KnownList(mark, self._tally.listed, is_whole=True, unlisted=await self._journal.unlisted())
+    async def _remember(self, mark: str, items: int) -> None:
+        """The list was planned to its end: all rows of the journal are its own now, or known as none of its."""
+        if mark != await fingerprint(self._requests):
+            # Somebody has saved the file meanwhile, and what was read is neither the one list nor the other.
+            await self._journal.set_meta(LIST, "")
+        elif self._tally.listed == items and self._tally.unlisted <= MOST_UNLISTED:
+            known = KnownList(mark, items, is_whole=True, unlisted=await self._journal.unlisted())
             await self._journal.set_meta(LIST, known.to_json())
 
     async def _compare(self, known: int) -> None:

@@ -38,7 +38,7 @@ async def fingerprint(requests: Requests) -> str | None:
 
 
 async def known_list(journal: Journal, mark: str | None) -> KnownList | None:
-    """What the journal keeps of the list with this fingerprint; None where that isn't all it has to tell."""
+    """What the journal keeps of the list with this fingerprint; None where it has other rows too, or lacks some."""
     known = KnownList.from_json(await journal.get_meta(LIST))
     if known is None or known.fingerprint != mark:
         return None

@@ -320,10 +320,8 @@ class Store:
         # A bit for each item of earlier runs; those added since were added because they were listed.
         return seq >= self._first_new_seq or bool(self._listed[seq >> 3] & 1 << (seq & 7))
 
-    def relist(self, unlisted: frozenset[int]) -> None:
+    def list_all(self) -> None:
         self._listed = bytearray(b"\xff" * len(self._listed))
-        for seq in filter(self._first_new_seq.__gt__, unlisted):
-            self._listed[seq >> 3] &= ~(1 << (seq & 7))
 
     def unlisted(self) -> frozenset[int]:
         return frozenset(seq for seq in range(1, self._first_new_seq) if not self.is_listed(seq))

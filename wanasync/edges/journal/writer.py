@@ -139,9 +139,9 @@ class Journal:
         """Whether the item came in a list planned since the journal was opened."""
         return self._store.is_listed(record.seq)
 
-    async def relist(self, unlisted: frozenset[int]) -> None:
-        """Take all rows but these for listed, as though the list they came in had been planned again."""
-        await self._do(functools.partial(self._store.relist, unlisted))
+    async def list_all(self) -> None:
+        """Take all rows for listed, as though the list they came in had been planned again."""
+        await self._do(self._store.list_all)
 
     async def unlisted(self) -> frozenset[int]:
         """The rows, by number, whose items came in no list planned since the journal was opened."""
