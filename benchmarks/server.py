@@ -78,6 +78,7 @@ _RUNWAY = {"id": "%ID%", "estimatedCost": {"credits": 25}}
 # Path below which it is served: what a POST and what a GET is answered with.
 DIALECTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "wan": (_TASK, _DONE),
+    "unfinished": (_TASK, {**_TASK, "status": "processing", "progress": 40}),
     "openai": (_OPENAI, {**_OPENAI, "status": "completed", "progress": 100, "completed_at": 1757169843}),
     "fal": (_FAL, {**_FAL, "status": "COMPLETED", "logs": [], "metrics": {"inference_time": 100.0}}),
     "replicate": (_REPLICATE, {**_REPLICATE, "status": "succeeded", "output": LINK}),

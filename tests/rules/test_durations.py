@@ -33,7 +33,7 @@ def test_half_of_the_durations_are_longer_than_the_median() -> None:
 
 @pytest.mark.parametrize("age", [0.0, 60.0, 120.0, 200.0])
 def test_the_survival_beyond_an_age_is_its_integral(age: float) -> None:
-    assert AROUND_TWO_MINUTES.beyond(age) == pytest.approx(integral(AROUND_TWO_MINUTES, age, 900), rel=1e-4)
+    assert AROUND_TWO_MINUTES.tail(age)[1] == pytest.approx(integral(AROUND_TWO_MINUTES, age, 900), rel=1e-4)
 
 
 def test_scaling_multiplies_durations() -> None:
@@ -75,7 +75,7 @@ def test_the_expected_unnoticed_time_at_the_next_look_is_its_price(
     if alive < 1e-3:
         return
     wait = wait_until_worth(duration, age, price)
-    unnoticed = wait - (duration.beyond(age) - duration.beyond(age + wait)) / alive
+    unnoticed = wait - (duration.tail(age)[1] - duration.tail(age + wait)[1]) / alive
     # Newton stops within a hundredth of the wait.
     slack = 0.01 * wait + 1e-6 * (median + wait) / alive
     assert price - 1e-6 * (median + wait) / alive <= unnoticed <= price + slack
@@ -141,7 +141,7 @@ def test_a_mixture_lies_between_its_parts() -> None:
     mixed = Mixture(early, late, 0.25)
     assert mixed.survival(0) == 1
     assert mixed.survival(100) == pytest.approx(0.25, abs=0.001)
-    assert mixed.beyond(0) == pytest.approx(0.75 * early.beyond(0) + 0.25 * late.beyond(0))
+    assert mixed.tail(0)[1] == pytest.approx(0.75 * early.tail(0)[1] + 0.25 * late.tail(0)[1])
 
 
 # --- learning durations

@@ -117,9 +117,10 @@ class Poller:
         self._followed: dict[str, _Followed] = {}
         self._denials: dict[str, tuple[int, float]] = {}
         self._polls: set[asyncio.Task[None]] = set()
-        self._scheduler: asyncio.Task[None] | None = None
-        self._wake = asyncio.Event()
-        self._epoch: float | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._turn_is_due = False
+        self._ticks: Callable[[], float] | None = None
+        self._epoch = 0.0
         self._batch_rests_until = 0.0
         self._price_raised_at = 0.0
         self._shared_listeners: tuple[Listener, ...] = ()
@@ -164,7 +165,7 @@ class Poller:
             return
         item.hints = 1
         self._agenda.urge(item, self._now())
-        self._wake.set()
+        self._wake()
 
     def statistics(self) -> PollerStatistics:
         return PollerStatistics(
@@ -182,11 +183,12 @@ class Poller:
         self._closed = True
         for item in list(self._followed.values()):
             self._forget(item)
-        running = [*self._polls, *([self._scheduler] if self._scheduler else [])]
-        for task in running:
-            task.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
+        for look in self._polls:
+            look.cancel()
         # Should this wait be cancelled, what it waits for is cancelled already.
-        await asyncio.gather(*running, return_exceptions=True)
+        await asyncio.gather(*self._polls, return_exceptions=True)
 
     # Taking on and giving up.
 
@@ -202,9 +204,7 @@ class Poller:
         else:
             # It may have ended long ago.
             self._agenda.plan(item, now)
-        if self._scheduler is None:
-            self._scheduler = asyncio.create_task(self._schedule(), name="wanasync poller")
-        self._wake.set()
+        self._wake()
         return item
 
     def _forget(self, item: _Followed) -> None:
@@ -221,21 +221,31 @@ class Poller:
 
     # Scheduling.
 
-    async def _schedule(self) -> None:
-        while True:
-            self._wake.clear()
-            await self._sleep(self._begin_due_looks())
+    def _wake(self) -> None:
+        """Take a turn soon: something changed that may let a look begin."""
+        if not self._turn_is_due:
+            self._turn_is_due = True
+            asyncio.get_running_loop().call_soon(self._turn)
 
-    async def _sleep(self, seconds: float | None) -> None:
-        """Until something changes, at most `seconds`."""
-        if seconds is None:
-            await self._wake.wait()
+    def _turn(self) -> None:
+        """Begin what may begin, and come back when more may. Called by the loop: a task for it costs each look more."""
+        self._turn_is_due = False
+        if self._closed:
             return
-        timer = asyncio.get_running_loop().call_later(seconds, self._wake.set)
-        try:
-            await self._wake.wait()
-        finally:
-            timer.cancel()
+        wait = self._begin_due_looks()
+        if wait is None:
+            return
+        loop = asyncio.get_running_loop()
+        # A timer that goes off too early costs one turn; setting it anew on each turn costs each look one.
+        if self._timer is not None:
+            if self._timer.when() <= loop.time() + wait:
+                return
+            self._timer.cancel()
+        self._timer = loop.call_later(wait, self._timer_went_off)
+
+    def _timer_went_off(self) -> None:
+        self._timer = None
+        self._turn()
 
     def _begin_due_looks(self) -> float | None:
         """Begin what may begin; returns the seconds until more may, None where an event will tell."""
@@ -298,7 +308,6 @@ class Poller:
 
     def _look_ended(self, items: list[_Followed], look: asyncio.Task[None]) -> None:
         self._polls.discard(look)
-        self._wake.set()
         if not look.cancelled() and (error := look.exception()) is not None:
             self._report("following a task failed", error)
         for item in items:
@@ -306,6 +315,8 @@ class Poller:
             item.asking = False
             if not item.over and not item.queued:
                 self._set_back(item, RETRY_BASE, RETRY_CAP, jitter=True)
+        if not self._turn_is_due:
+            self._turn()
 
     # Looking.
 
@@ -518,7 +529,7 @@ class Poller:
         asyncio.get_running_loop().call_exception_handler({"message": message, "exception": error})
 
     def _now(self) -> float:
-        ticks = asyncio.get_running_loop().time()
-        if self._epoch is None:
-            self._epoch = self._clock() - ticks
-        return self._epoch + ticks
+        if self._ticks is None:
+            self._ticks = asyncio.get_running_loop().time
+            self._epoch = self._clock() - self._ticks()
+        return self._epoch + self._ticks()

@@ -24,11 +24,8 @@ SQRT_TAU = math.sqrt(2.0 * math.pi)
 class Durations(Protocol):
     """A distribution of durations."""
 
-    def survival(self, age: float, /) -> float:
-        """P(longer than `age`)."""
-
-    def beyond(self, age: float, /) -> float:
-        """The integral of the survival from `age` on."""
+    def tail(self, age: float, /) -> tuple[float, float]:
+        """P(longer than `age`), and its integral from `age` on; from 0 that is the mean."""
 
 
 @frozen
@@ -55,15 +52,16 @@ class Lognormal:
 
     def survival(self, age: float) -> float:
         """P(longer than `age`)."""
-        return 0.5 * math.erfc((math.log(age) - self.mu) / (self.sigma * SQRT_2)) if age > 0 else 1.0
+        return self.tail(age)[0]
 
-    def beyond(self, age: float) -> float:
-        """The integral of the survival from `age` on; from 0 it is the mean."""
-        mean = math.exp(self.mu + self.sigma**2 / 2)
+    def tail(self, age: float) -> tuple[float, float]:
+        """P(longer than `age`), and its integral from `age` on; from 0 that is the mean."""
+        mean = math.exp(self.mu + self.sigma * self.sigma / 2)
         if age <= 0:
-            return mean
+            return 1.0, mean
         z = (math.log(age) - self.mu) / (self.sigma * SQRT_2)
-        return 0.5 * (mean * math.erfc(z - self.sigma / SQRT_2) - age * math.erfc(z))
+        survival = 0.5 * math.erfc(z)
+        return survival, 0.5 * mean * math.erfc(z - self.sigma / SQRT_2) - age * survival
 
     def log_within(self, after: float, by: float) -> tuple[float, float]:
         """Mean and variance of the logarithm of a duration known to lie between `after` and `by`."""
@@ -104,11 +102,15 @@ class Mixture:
 
     def survival(self, age: float) -> float:
         """P(longer than `age`)."""
-        return (1 - self.doubt) * self.likely.survival(age) + self.doubt * self.otherwise.survival(age)
+        return self.tail(age)[0]
 
-    def beyond(self, age: float) -> float:
-        """The integral of the survival from `age` on."""
-        return (1 - self.doubt) * self.likely.beyond(age) + self.doubt * self.otherwise.beyond(age)
+    def tail(self, age: float) -> tuple[float, float]:
+        """P(longer than `age`), and its integral from `age` on."""
+        (survival, beyond), (survival_otherwise, beyond_otherwise) = self.likely.tail(age), self.otherwise.tail(age)
+        return (
+            survival + self.doubt * (survival_otherwise - survival),
+            beyond + self.doubt * (beyond_otherwise - beyond),
+        )
 
 
 def wait_until_worth(duration: Durations, age: float, price: float) -> float:
@@ -117,14 +119,15 @@ def wait_until_worth(duration: Durations, age: float, price: float) -> float:
     Newton's method from the right: the expected unnoticed time is convex in the wait, so it falls straight to the
     root. A hundredth is exact enough, the wait is jittered by more.
     """
-    alive = duration.survival(age)
+    alive, beyond_now = duration.tail(age)
     if alive < TAIL_SURVIVAL:
         return TAIL_SHARE * age
-    remaining = duration.beyond(age) / alive
+    remaining = beyond_now / alive
     wait = remaining + price
     for _ in range(40):
-        unnoticed = wait - remaining + duration.beyond(age + wait) / alive
-        slope = 1.0 - duration.survival(age + wait) / alive
+        survival, beyond = duration.tail(age + wait)
+        unnoticed = wait - remaining + beyond / alive
+        slope = 1.0 - survival / alive
         if slope <= 0.0:
             break
         step = (unnoticed - price) / slope
