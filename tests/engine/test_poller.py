@@ -385,6 +385,43 @@ async def test_an_hours_outage_is_waited_out_with_few_requests() -> None:
 
 
 @virtual_time
+async def test_a_task_that_can_never_be_read_is_logged_now_and_then(caplog: pytest.LogCaptureFixture) -> None:
+    unreadable = ResponseFormatError("$.status: not a text")
+    provider, ear = Provider(troubles=[Trouble(unreadable, task_id="a")]), Ear()
+    with caplog.at_level("WARNING", "wanasync.poll"):
+        async with polling(provider) as poller:
+            follow(poller, provider.task("a", 1), ear)
+            for number in range(360):
+                follow(poller, provider.task(f"other {number}", 10 * number), ear)
+            await asyncio.sleep(3600)
+            assert poller.statistics().polls_failed == len(provider.at("a"))
+    told = [record.getMessage() for record in caplog.records]
+    assert 6 <= len(told) <= 12
+    assert all("task a: " in line and "$.status: not a text" in line for line in told)
+
+
+@virtual_time
+async def test_one_failed_look_is_not_worth_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    provider, ear = Provider(troubles=[Trouble(BROKEN, times=1)]), Ear()
+    async with polling(provider) as poller:
+        follow(poller, provider.task("a", 50), ear)
+        await ear.ended.wait()
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]
+
+
+@virtual_time
+async def test_an_outage_is_logged_in_a_few_lines(caplog: pytest.LogCaptureFixture) -> None:
+    provider, ear = Provider(troubles=[Trouble(UNREACHABLE, 60, 1260)]), Ear(awaited=500)
+    async with polling(provider) as poller:
+        for number in range(500):
+            follow(poller, provider.task(f"{number}", 120), ear)
+        await ear.ended.wait()
+    told = [record.getMessage() for record in caplog.records if record.name == "wanasync.poll"]
+    assert 2 <= len(told) <= 5
+    assert all("connection refused" in line for line in told)
+
+
+@virtual_time
 async def test_an_error_that_is_none_of_ours_is_reported_and_survived() -> None:
     provider, ear = Provider(troubles=[Trouble(LookupError("bug"), times=1)]), Ear()
     with reported() as reports:

@@ -11,6 +11,7 @@ while we wait moves nothing.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from random import Random
@@ -37,6 +38,8 @@ from wanasync.rules.tracking import TaskTrack
 
 __all__ = ["Listener", "Poller"]
 
+logger = logging.getLogger("wanasync.poll")
+
 Listener = Callable[[TaskSnapshot | WanError], None]
 Ask = Callable[[str], Awaitable[TaskSnapshot]]
 AskMany = Callable[[Sequence[str]], Awaitable[Sequence[TaskSnapshot]]]
@@ -58,6 +61,8 @@ PASSING = frozenset({402, 408, 425})
 """Refusals with a 4xx status that say nothing about the task that was asked for."""
 MAX_AGE = 7 * 86_400.0
 """A submission said to be older has a wrong date."""
+WORTH_TELLING, QUIET_SECONDS = 5, 300.0
+"""Looks that fail so often in a row, at one task or at all, are logged as a warning: a line in so many seconds."""
 LATE = 1.0
 """Looks that are overdue by more have exceeded the budget."""
 
@@ -125,6 +130,8 @@ class Poller:
         self._price_raised_at = 0.0
         self._shared_listeners: tuple[Listener, ...] = ()
         self._closed = False
+        self._quiet_until = float("-inf")
+        self._failed_untold = 0
         self._polls_made = self._polls_failed = self._batch_polls = self._finished = 0
 
     def follow(
@@ -419,6 +426,7 @@ class Poller:
 
     def _failed(self, item: _Followed, error: WanError, asked_at: float) -> None:
         self._polls_failed += 1
+        self._log_failure(item, error)
         if item.over:
             return
         if isinstance(error, NotFoundError):
@@ -429,6 +437,17 @@ class Poller:
             self._set_back(item, RETRY_BASE, RETRY_CAP, jitter=True)
         elif not item.over:
             self._look_again(item, 0.0)
+
+    def _log_failure(self, item: _Followed, error: WanError) -> None:
+        """A task whose looks fail for ever is looked at for ever: it may be done and paid for. Somebody must know."""
+        logger.debug("a look at task %s failed: %s", item.task_id, error)
+        self._failed_untold += 1
+        in_a_row = max(item.setbacks + 1, self._lane.failures)
+        if in_a_row < WORTH_TELLING or self._now() < self._quiet_until:
+            return
+        message = "looks at tasks fail and are repeated: %d since this was last said, %d in a row; task %s: %s"
+        logger.warning(message, self._failed_untold, in_a_row, item.task_id, error)
+        self._quiet_until, self._failed_untold = self._now() + QUIET_SECONDS, 0
 
     def _is_everybodys(self, error: WanError, asked_at: float) -> bool:
         """Take in what a failure says about the lane. True where a pause answers it, or an end."""
@@ -480,6 +499,7 @@ class Poller:
 
     def _batch_failed(self, items: list[_Followed], error: WanError, asked_at: float) -> None:
         self._polls_failed += 1
+        self._log_failure(items[0], error)
         status = error.status if isinstance(error, APIError) else None
         if isinstance(error, NotFoundError) or status in NO_BATCH:
             self._ask_many = None

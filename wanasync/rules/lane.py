@@ -80,6 +80,11 @@ class PollLane:
     def __attrs_post_init__(self) -> None:
         self._budget = PollBudget(self.per_second)
 
+    @property
+    def failures(self) -> int:
+        """How many looks in a row have failed, of those that may be told apart: not echoes of one trouble."""
+        return self._throttles + self._failures + self._key_refusals
+
     def limit(self) -> int:
         """How many looks may be under way now."""
         return 1 if self._probing else self.in_flight
