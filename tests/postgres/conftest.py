@@ -1,0 +1,3 @@
+from tests.helpers.postgres import database, postgres_server
+
+__all__ = ["database", "postgres_server"]
