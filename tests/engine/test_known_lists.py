@@ -13,7 +13,8 @@ from tests.helpers.emulated import emulated, session_on
 from wanasync import BatchHistory, BatchItem, ListError, Outcome, OutcomeState, RequestList, WanSession
 from wanasync.edges.journal import Journal
 from wanasync.emulator import Emulator, FixedWindow, Trouble
-from wanasync.engine import batch as engine
+from wanasync.engine.batch import intake
+from wanasync.engine.batch import run as running
 from wanasync.rules.known_list import KnownList
 from wanasync.testing import START, now, virtual_time
 
@@ -246,9 +247,9 @@ class TestPartsOfLists:
 
     @pytest.fixture(autouse=True)
     def small_pieces(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(engine, "CHUNK", 5)
-        monkeypatch.setattr(engine, "READ_AHEAD", 8)
-        monkeypatch.setattr(engine, "UNREAD_OUTCOMES", 3)
+        monkeypatch.setattr(intake, "CHUNK", 5)
+        monkeypatch.setattr(intake, "READ_AHEAD", 8)
+        monkeypatch.setattr(running, "UNREAD_OUTCOMES", 3)
 
     def test_a_run_goes_on_behind_what_was_planned(self, tmp_path: Path, videos: Path) -> None:
         source = write(tmp_path, MANY_CATS)

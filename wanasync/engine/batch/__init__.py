@@ -1,0 +1,21 @@
+"""A batch: a list of requests, one durable journal, and an outcome for each item in order of completion.
+
+Each room has its part of the data's way, and alone changes what it keeps:
+
+    intake      reads the list, plans it in the journal, and sends each item where its row says it stands
+    dispatcher  takes planned items to the gate, one at a time, and posts those admitted
+    lost        looks for submissions whose reply was lost in the provider's list
+    follower    knows which tasks are under way, and hears from the poller how they ended
+    collector   has the saver bring finished videos, and watches over their links
+    run         is what they share: the stop, the outcomes, the steps under way
+    door        is what users see: it opens the rooms, counts for them and closes them
+
+Every step is in the journal before the next one begins, so a run that is cut anywhere goes on from there. Items under
+way are known by their task id and journal key alone; whatever else is needed is read from the journal when it is
+needed: thousands of tasks in flight cost a dict entry each.
+"""
+
+from wanasync.engine.batch.door import Batch
+from wanasync.engine.reading import Requests
+
+__all__ = ["Batch", "Requests"]

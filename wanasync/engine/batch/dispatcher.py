@@ -1,0 +1,240 @@
+"""Taking planned items to the gate, one at a time, and posting those that are admitted."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from typing import assert_never
+
+import attrs
+
+from wanasync.edges.retrying import full_jitter
+from wanasync.engine.batch.candidate import Candidate, JournalLog
+from wanasync.engine.batch.follower import Follower
+from wanasync.engine.batch.learned import Learned
+from wanasync.engine.batch.lost import LostAndFound
+from wanasync.engine.batch.run import STOPS_THE_LANE, Run, stop_reason
+from wanasync.engine.gate import Gate, Ticket
+from wanasync.engine.submitter import NeverSent, SubmitResult, Submitter
+from wanasync.errors import APIError, BudgetExceededError, JournalError, WanError
+from wanasync.models import OutcomeState, TaskSnapshot
+from wanasync.rules.budget import Verdict
+from wanasync.rules.lifecycle import ItemState
+from wanasync.rules.outcomes import outcome
+from wanasync.rules.records import ItemRecord
+from wanasync.rules.replies import Accepted, Refused, Throttled, Unknown
+
+__all__ = ["Dispatcher"]
+
+logger = logging.getLogger("wanasync.batch")
+
+OUTAGE_BASE, OUTAGE_CAP = 1.0, 60.0
+
+
+class Dispatcher:
+    """Keeps the items that wait to be submitted, and knows whether the provider can be reached.
+
+    `limit` is the most submissions of this run.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        gate: Gate,
+        submitter: Submitter,
+        learned: Learned,
+        lost: LostAndFound,
+        follower: Follower,
+        *,
+        limit: int | None,
+    ) -> None:
+        self._run = run
+        self._gate = gate
+        self._submitter = submitter
+        self._learned = learned
+        self._lost = lost
+        self._follower = follower
+        self._limit = limit
+        self._planned: deque[Candidate] = deque()
+        self._admission: asyncio.Future[Ticket] | None = None
+        self._reached = False
+        self._unreached = 0
+        self._waits = full_jitter(OUTAGE_BASE, OUTAGE_CAP)
+
+    def __len__(self) -> int:
+        return len(self._planned)
+
+    def add(self, record: ItemRecord) -> None:
+        self._planned.append(Candidate(record, is_held=record.state is ItemState.UNKNOWN))
+        self._run.poke()
+
+    def stop(self) -> None:
+        """Wait at the gate no longer."""
+        if self._admission is not None:
+            self._admission.cancel()
+
+    async def dispatch(self) -> None:
+        """Submit what is planned, as long as the batch goes on."""
+        run = self._run
+        while True:
+            await run.until(self._may_send)
+            candidate = self._planned.popleft()
+            verdict = self._verdict(candidate)
+            if run.stopped is not None:
+                self._not_started(candidate)
+                continue
+            ticket = None
+            if verdict is Verdict.WAIT:
+                await run.until(lambda: not run.tally.posting)
+            else:
+                ticket = await self._admit()
+            if ticket is None:
+                self._planned.appendleft(candidate)
+                continue
+            self._hold(candidate)
+            run.tally.posting += 1
+            run.spawn(self._submit(ticket, candidate))
+
+    def _may_send(self) -> bool:
+        if not self._planned:
+            return False
+        # One at a time until the provider has answered one, so that a wrong key or an empty account is told by a
+        # single request; and again while it is out of reach.
+        return self._run.stopped is not None or self._reached or not self._run.tally.posting
+
+    def _verdict(self, candidate: Candidate) -> Verdict:
+        run = self._run
+        if self._limit is not None and run.tally.sent >= self._limit:
+            if run.tally.posting:
+                return Verdict.WAIT
+            run.stop("limit")
+        if candidate.is_held:
+            return Verdict.SEND
+        verdict = run.budget.verdict(candidate.request)
+        if verdict is Verdict.STOP:
+            budget, needed = run.budget, run.budget.price(candidate.request) or 0.0
+            run.stop("budget", BudgetExceededError(budget.cap or 0.0, budget.spent + budget.held, needed))
+        return verdict
+
+    def _not_started(self, candidate: Candidate) -> None:
+        """An unknown one that was to be sent again stays unknown."""
+        state = None if candidate.record.state is ItemState.UNKNOWN else OutcomeState.NOT_STARTED
+        self._run.tell(outcome(candidate.record, self._run.directory, state=state, error=self._run.stop_error))
+
+    async def _admit(self) -> Ticket | None:
+        """A ticket from the gate; None when the batch was stopped meanwhile."""
+        admission = self._admission = asyncio.ensure_future(self._gate.admit())
+        try:
+            return await admission
+        except asyncio.CancelledError:
+            if admission.done() and not admission.cancelled():
+                self._gate.release(admission.result())
+            if self._run.stopped is None or not admission.cancelled() or _being_cancelled():
+                raise
+            return None
+        finally:
+            self._admission = None
+
+    async def _submit(self, ticket: Ticket, candidate: Candidate) -> None:
+        record = candidate.record
+        log = JournalLog(self._run.journal, record, self._run.clock)
+        try:
+            result = await self._submitter.submit(
+                ticket, candidate.request, record.idempotency_key, log, record.item_id or record.key
+            )
+            candidate.record = log.record
+            await self._answered(candidate, result)
+        except JournalError as error:
+            if isinstance(log.result, Accepted):
+                self._tell_unwritten(candidate, log.result.snapshot.id, error)
+            raise
+        finally:
+            self._run.tally.posting -= 1
+            self._run.poke()
+
+    def _tell_unwritten(self, candidate: Candidate, task_id: str, error: JournalError) -> None:
+        """Paid for, and the journal can't say so any more: the user is the last to whom its id can be given."""
+        words = f"task {task_id} was accepted, and that could not be written down; save its video with its id"
+        logger.error("item %s: %s", candidate.record.key, words)
+        failure = JournalError(f"{words} ({error.message})", error.path)
+        told = outcome(candidate.record, self._run.directory, state=OutcomeState.UNKNOWN, error=failure)
+        self._run.tell(attrs.evolve(told, task_id=task_id))
+
+    # What the provider has answered
+
+    async def _answered(self, candidate: Candidate, result: SubmitResult) -> None:
+        self._reached = not isinstance(result, NeverSent)
+        if self._reached:
+            self._unreached = 0
+            self._waits = full_jitter(OUTAGE_BASE, OUTAGE_CAP)
+        match result:
+            case Accepted(snapshot=snapshot):
+                await self._accepted(candidate, snapshot)
+            case Throttled():
+                self._back(candidate)
+            case NeverSent(error=unreachable):
+                await self._out_of_reach(candidate, unreachable)
+            case Refused(error=error):
+                self._refused(candidate, error)
+            case Unknown():
+                await self._reply_lost(candidate)
+            case _:
+                assert_never(result)
+
+    async def _accepted(self, candidate: Candidate, snapshot: TaskSnapshot) -> None:
+        run = self._run
+        run.budget.reserve(candidate.request, snapshot.credits_reserved)
+        run.tally.note_accepted(snapshot.credits_reserved, run.clock())
+        self._follower.follow(candidate.record)
+        await self._learned.keep_prices()
+
+    def _back(self, candidate: Candidate) -> None:
+        """To the front again, so that the list's order holds."""
+        self._release(candidate)
+        self._planned.appendleft(candidate)
+
+    def _hold(self, candidate: Candidate) -> None:
+        if not candidate.is_held:
+            self._run.budget.hold(candidate.request)
+            candidate.is_held = True
+
+    def _release(self, candidate: Candidate) -> None:
+        """It was not taken, so it can't cost anything; unless an earlier try of it may have been."""
+        if candidate.record.state is not ItemState.UNKNOWN:
+            self._run.budget.release(candidate.request)
+            candidate.is_held = False
+
+    async def _out_of_reach(self, candidate: Candidate, error: WanError) -> None:
+        """Wait before the next try. A provider never reached in this run ends it; another is waited for."""
+        self._unreached += 1
+        self._back(candidate)
+        if not self._run.tally.accepted and self._unreached >= self._run.config.connect_attempts:
+            self._run.stop("the provider can't be reached", error)
+            return
+        await self._run.pause(next(self._waits))
+
+    def _refused(self, candidate: Candidate, error: APIError) -> None:
+        self._release(candidate)
+        if isinstance(error, STOPS_THE_LANE):
+            self._run.stop(stop_reason(error), error)
+        self._run.tell(outcome(candidate.record, self._run.directory, error=error))
+
+    async def _reply_lost(self, candidate: Candidate) -> None:
+        """May be paid. Held, its price stays held against the budget; else the same key goes again."""
+        run = self._run
+        candidate.lost_replies += 1
+        if candidate.lost_replies == 1:
+            run.tally.unknown += 1
+        if run.config.on_unknown == "hold":
+            self._lost.add(candidate.record)
+        elif candidate.lost_replies >= run.config.connect_attempts:
+            run.tell(outcome(candidate.record, run.directory))
+        else:
+            await run.pause(next(self._waits))
+            self._back(candidate)
+
+
+def _being_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and bool(task.cancelling())

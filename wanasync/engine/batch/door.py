@@ -1,0 +1,181 @@
+"""The batch as users see it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
+
+from wanasync import events
+from wanasync.config import Config
+from wanasync.edges.journal import Journal
+from wanasync.engine.batch.collector import Collector
+from wanasync.engine.batch.dispatcher import Dispatcher
+from wanasync.engine.batch.follower import Follower
+from wanasync.engine.batch.intake import Intake
+from wanasync.engine.batch.learned import Learned
+from wanasync.engine.batch.lost import LostAndFound
+from wanasync.engine.batch.run import Run
+from wanasync.engine.gate import Gate
+from wanasync.engine.poller import Poller
+from wanasync.engine.reading import Requests
+from wanasync.engine.recent import RecentTasks
+from wanasync.engine.saver import Saver
+from wanasync.engine.submitter import Submitter
+from wanasync.errors import JournalError, RequestValidationError, WanError
+from wanasync.models import BatchItem, BatchProgress, Outcome, OutcomeState, VideoRequest
+from wanasync.rules.budget import Budget
+from wanasync.rules.records import ItemRecord
+from wanasync.rules.tally import Tally
+
+__all__ = ["Batch", "OpenJournal"]
+
+
+class OpenJournal(Protocol):
+    """Opens the journal of a batch's directory; `now` gives unix seconds. Raises `JournalError`."""
+
+    async def __call__(self, directory: Path, /, *, now: Callable[[], float]) -> Journal: ...
+
+
+class Batch:
+    """Many requests on their way to a directory of videos. Made by `WanSession.batch`.
+
+    ``async with wan.batch(requests, to="videos/") as batch: async for outcome in batch: ...``
+
+    Exactly one `Outcome` comes for each item of the list, in order of completion; tasks an earlier run has paid for and
+    whose items have left the list since are saved and told too. A `RequestList` that an earlier run has read, unchanged
+    since, is not read again: the journal tells it, and what is left of it goes first.
+
+    Leaving the block stops submitting, lets POSTs on the wire end and cancels waiting and downloads; tasks go on at the
+    provider and the next run goes on with them.
+
+    Raises `JournalError` when entered, where the directory can't be written or another process works on it. An error
+    raised by the list itself stops submissions, and is raised once all that was under way has been told.
+    """
+
+    def __init__(
+        self,
+        requests: Requests,
+        directory: Path,
+        *,
+        config: Config,
+        gate: Gate,
+        poller: Poller,
+        saver: Saver,
+        submitter: Submitter,
+        recent: RecentTasks,
+        clock: Callable[[], float],
+        emit: Callable[[events.Event], None],
+        budget: float | None = None,
+        limit: int | None = None,
+        total: int | None = None,
+        retry_failed: int = 0,
+        open_journal: OpenJournal = Journal.open,
+    ) -> None:
+        if isinstance(requests, str | bytes | VideoRequest | BatchItem):
+            raise RequestValidationError("requests", requests, "must be a list of requests, not a single one")
+        self.directory = directory
+        self._open_journal = open_journal
+        self._submitter = submitter
+        self._run = run = Run(directory, config, clock, emit, Budget(budget), Tally(total))
+        self._learned = Learned(run, gate)
+        collector = Collector(run, saver)
+        self._follower = Follower(run, poller, collector, again=self._again, retry_failed=retry_failed)
+        lost = LostAndFound(run, gate, submitter, recent, self._follower)
+        self._dispatcher = Dispatcher(run, gate, submitter, self._learned, lost, self._follower, limit=limit)
+        self._intake = Intake(run, requests, gate, self._dispatcher, lost, self._follower, collector)
+        self._lanes = (self._intake.read, self._dispatcher.dispatch, lost.look_up, collector.watch_links)
+        run.on_stop = self._dispatcher.stop
+        self._ended = False
+
+    def _again(self, record: ItemRecord) -> None:
+        self._dispatcher.add(record)
+
+    async def __aenter__(self) -> Self:
+        self._run.journal = await self._open_journal(self.directory, now=self._run.clock)
+        try:
+            await self._intake.check_provider()
+            await self._learned.recall()
+            await self._intake.take_over()
+        except BaseException:
+            await self._leave()
+            raise
+        self._run.begin(*(lane() for lane in self._lanes))
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._run.stopped = self._run.stopped or "left"
+        await self._leave()
+
+    async def _leave(self) -> None:
+        """Cancel what waits, let POSTs on the wire be answered and written down, close the journal."""
+        try:
+            await self._run.cancel()
+            await self._submitter.drain()
+            # A journal that has failed was told of; that the pace is learned anew is the least of it.
+            with contextlib.suppress(JournalError):
+                await self._learned.keep_pace()
+        finally:
+            self._follower.let_go()
+            await self._run.journal.close()
+            self._ended = True
+
+    def __aiter__(self) -> AsyncIterator[Outcome]:
+        return self
+
+    async def __anext__(self) -> Outcome:
+        if self._ended:
+            raise StopAsyncIteration
+        told = await self._run.next_outcome()
+        if told is not None:
+            return told
+        self._ended = True
+        if self._run.failure is not None:
+            raise self._run.failure
+        raise StopAsyncIteration
+
+    async def wait(self) -> BatchProgress:
+        """Read all outcomes and drop them; for those who look at the directory or the progress instead."""
+        async for _ in self:
+            pass
+        return self.progress()
+
+    def stop(self, reason: str, error: WanError | None = None) -> None:
+        """Submit nothing more; what is under way is finished and saved. Items not started are told as such."""
+        self._run.stop(reason, error)
+
+    @property
+    def stop_error(self) -> WanError | None:
+        """Why submissions were stopped, where an error was the reason."""
+        return self._run.stop_error
+
+    def progress(self) -> BatchProgress:
+        """Where the batch stands now."""
+        run, tally = self._run, self._run.tally
+        counts = {state.value: tally.told[state] for state in OutcomeState}
+        eta = tally.eta(
+            run.clock(),
+            duration=self._follower.expected_seconds,
+            following=len(self._follower),
+            is_stopped=run.stopped is not None,
+        )
+        return BatchProgress(
+            total=tally.items,
+            planned=len(self._dispatcher),
+            submitting=tally.posting,
+            following=len(self._follower),
+            saving=tally.saving,
+            resumed=tally.resumed,
+            retried=tally.retried,
+            added=tally.added,
+            unlisted=tally.unlisted,
+            credits_reserved=tally.credits_reserved,
+            credits_used=tally.credits_used,
+            eta_seconds=eta,
+            stopped=run.stopped,
+            **counts,
+        )

@@ -1,0 +1,88 @@
+"""Submissions whose reply was lost: what does the provider's list tell of them?"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from wanasync import events
+from wanasync.engine.batch.follower import Follower
+from wanasync.engine.batch.run import Run
+from wanasync.engine.gate import Gate
+from wanasync.engine.recent import RecentTasks
+from wanasync.engine.submitter import Submitter
+from wanasync.errors import SubmissionUnknownError
+from wanasync.rules.lifecycle import ItemEvent
+from wanasync.rules.outcomes import outcome, unknown_reason
+from wanasync.rules.records import ItemRecord
+from wanasync.rules.resolution import Resolution
+
+__all__ = ["LostAndFound"]
+
+logger = logging.getLogger("wanasync.batch")
+
+LOOK_UP_AFTER = 15.0
+"""Seconds after a lost reply before the provider's list is asked: a task may be some time in coming there, and replies
+are seldom lost alone."""
+
+
+class LostAndFound:
+    """Keeps the items whose submission may have been accepted, until they are found or told as unknown."""
+
+    def __init__(self, run: Run, gate: Gate, submitter: Submitter, recent: RecentTasks, follower: Follower) -> None:
+        self._run = run
+        self._gate = gate
+        self._submitter = submitter
+        self._recent = recent
+        self._follower = follower
+        self._lost: list[ItemRecord] = []
+        self._recovered: set[str] = set()
+
+    def add(self, record: ItemRecord, *, recovered: bool = False) -> None:
+        """`recovered` is what an earlier run has lost."""
+        self._lost.append(record)
+        if recovered:
+            self._recovered.add(record.key)
+        self._run.poke()
+
+    async def look_up(self) -> None:
+        """Look for whatever is lost, as long as the batch goes on."""
+        while True:
+            await self._run.until(lambda: bool(self._lost))
+            if self._recent.is_offered:
+                await asyncio.sleep(self._too_early())
+            lost, self._lost = self._lost, []
+            await self._resolve(lost)
+
+    def _too_early(self) -> float:
+        now = self._run.clock()
+        # A clock that was set back must not make this wait for long.
+        return min(max((record.updated_at or now) + LOOK_UP_AFTER - now for record in self._lost), LOOK_UP_AFTER)
+
+    async def _resolve(self, lost: list[ItemRecord]) -> None:
+        resolution = Resolution()
+        if self._recent.is_offered:
+            others = self._submitter.recently_accepted
+            longest = self._run.config.read_timeout
+            resolution = await self._recent.find(lost, self._run.journal, others, longest)
+        for record in lost:
+            task_id = resolution.found.get(record.key)
+            if task_id is not None:
+                await self._found(record, task_id)
+            else:
+                self._still_unknown(record, resolution.candidates.get(record.key, ()))
+
+    async def _found(self, record: ItemRecord, task_id: str) -> None:
+        logger.warning("a lost submission was found in the provider's list, by its time alone: task %s", task_id)
+        run, request = self._run, record.request
+        record = await run.journal.record(record.key, ItemEvent.RESOLVED, task_id=task_id)
+        run.budget.reserve(request, run.budget.price(request))
+        run.emit(events.SubmissionFound(at=run.clock(), task_id=task_id, item_id=record.item_id or record.key))
+        self._gate.track(task_id)
+        self._follower.follow(record)
+
+    def _still_unknown(self, record: ItemRecord, candidates: tuple[str, ...]) -> None:
+        run, resumed = self._run, record.key in self._recovered
+        run.tally.resumed += resumed
+        error = SubmissionUnknownError(unknown_reason(record), record.idempotency_key, candidates=candidates)
+        run.tell(outcome(record, run.directory, error=error, resumed=resumed))

@@ -1,0 +1,160 @@
+"""What the rooms of a batch share: whether it goes on, what it tells, and the steps under way."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+from attrs import Factory, define, field
+
+from wanasync import events
+from wanasync.config import Config
+from wanasync.edges.journal import Journal
+from wanasync.errors import AuthenticationError, InsufficientCreditError, JournalError, PermissionDeniedError, WanError
+from wanasync.models import Outcome, OutcomeState
+from wanasync.rules.budget import Budget
+from wanasync.rules.records import ItemRecord
+from wanasync.rules.tally import Tally
+
+__all__ = ["STOPS_THE_LANE", "UNREAD_OUTCOMES", "Run", "paid_task", "stop_reason"]
+
+logger = logging.getLogger("wanasync.batch")
+
+UNREAD_OUTCOMES = 1000
+"""A user who reads outcomes slowly slows the reading of the list, never the saving of videos."""
+
+STOPS_THE_LANE = (AuthenticationError, PermissionDeniedError, InsufficientCreditError)
+"""Refusals that speak of the key or the account, not of the item: the next submission would fare the same."""
+
+
+@define(eq=False)
+class Run:
+    """One run of a batch. `clock` gives unix seconds; `stopped` says why nothing more is submitted."""
+
+    directory: Path
+    config: Config
+    clock: Callable[[], float]
+    emit: Callable[[events.Event], None]
+    budget: Budget
+    tally: Tally
+    journal: Journal = field(init=False)
+    """Once the batch is entered."""
+    stopped: str | None = None
+    stop_error: WanError | None = None
+    failure: BaseException | None = None
+    """What is raised to the user once all that was under way has been told."""
+    on_stop: Callable[[], None] = lambda: None
+    outcomes: asyncio.Queue[Outcome | None] = Factory(asyncio.Queue)
+    _lanes: list[asyncio.Task[None]] = field(init=False, factory=list)
+    _steps: set[asyncio.Task[None]] = field(init=False, factory=set)
+    _sleepers: list[asyncio.Future[None]] = field(init=False, factory=list)
+
+    def stop(self, reason: str, error: WanError | None = None) -> None:
+        """Submit nothing more; what is under way goes on."""
+        if self.stopped is not None:
+            return
+        logger.info("submissions stop: %s", reason)
+        self.stopped, self.stop_error = reason, error
+        self.on_stop()
+        self.poke()
+
+    # Telling
+
+    def tell(self, told: Outcome) -> None:
+        self.tally.told[told.state] += 1
+        if told.state is OutcomeState.SAVED and not told.resumed:
+            self.tally.note_saved(self.clock())
+        self.outcomes.put_nowait(told)
+        self.emit(events.ItemFinished(at=self.clock(), outcome=told))
+        self.end_if_done()
+
+    def end_if_done(self) -> None:
+        if self.tally.is_complete:
+            self.outcomes.put_nowait(None)
+
+    def is_heard(self) -> bool:
+        """Whether the user keeps up with the outcomes."""
+        return self.outcomes.qsize() < UNREAD_OUTCOMES
+
+    async def next_outcome(self) -> Outcome | None:
+        """None once all are told."""
+        told = await self.outcomes.get()
+        if self.outcomes.qsize() == UNREAD_OUTCOMES - 1:
+            self.poke()
+        return told
+
+    # Steps
+
+    def begin(self, *lanes: Coroutine[Any, Any, None]) -> None:
+        """Begin what goes on as long as the batch does."""
+        self._lanes += [self._started(lane) for lane in lanes]
+
+    def spawn(self, step: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Begin a step of an item's way."""
+        task = self._started(step)
+        self._steps.add(task)
+        task.add_done_callback(self._steps.discard)
+        return task
+
+    async def cancel(self) -> None:
+        """Cancel all that waits, and see it ended."""
+        under_way = (*self._lanes, *self._steps)
+        for task in under_way:
+            task.cancel()
+        await asyncio.gather(*under_way, return_exceptions=True)
+
+    def _started(self, step: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.ensure_future(self._guarded(step))
+        # One that is cancelled before its first turn has not begun its step, which would be reported as never awaited.
+        task.add_done_callback(lambda _: step.close())
+        return task
+
+    async def _guarded(self, step: Coroutine[Any, Any, None]) -> None:
+        """A step that fails (a broken journal, a bug) ends the batch with its error rather than hanging it."""
+        try:
+            await step
+        except Exception as error:  # noqa: BLE001 — raised to the user by __anext__
+            self.failure = self.failure or error
+            self.stop(f"{error}", error if isinstance(error, WanError) else None)
+            # What is on the wire may be accepted, and then there is still something to tell.
+            await self.until(lambda: not self.tally.posting)
+            self.outcomes.put_nowait(None)
+
+    # Waiting
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait for what a `poke` after each change makes be looked at again."""
+        while not condition():
+            sleeper: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._sleepers.append(sleeper)
+            await sleeper
+
+    def poke(self) -> None:
+        sleepers, self._sleepers = self._sleepers, []
+        for sleeper in sleepers:
+            if not sleeper.done():
+                sleeper.set_result(None)
+
+    async def pause(self, seconds: float) -> None:
+        """Sleep, but no longer than until the batch is stopped."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self.until(lambda: self.stopped is not None)
+
+
+def paid_task(record: ItemRecord) -> str:
+    if record.task_id is None:
+        raise JournalError(f"item {record.key} is {record.state} and has no task id")
+    return record.task_id
+
+
+def stop_reason(error: WanError) -> str:
+    if isinstance(error, InsufficientCreditError):
+        return "no credit"
+    if isinstance(error, AuthenticationError | PermissionDeniedError):
+        return "key refused"
+    return str(error)
