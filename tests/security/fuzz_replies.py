@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import pickle
 from pathlib import Path
+from random import Random
 from typing import Any
 
-from hypothesis import strategies as st
-
+from tests.security.mutation import choose, damaged, nested, number, text
 from wanasync.errors import WanError
 from wanasync.rules import replies
 from wanasync.rules.replies import Accepted, Refused, Reply, Throttled, Unknown
 from wanasync.rules.wire import is_task_id
 
-__all__ = ["check", "strategy"]
+__all__ = ["check", "example"]
 
 NOW = 1_800_000_000.0
 LONGEST_TEXT = 20_000
@@ -44,87 +45,95 @@ _WORDS = [
     "9" * 400,
 ]
 
-_numbers = st.one_of(
-    st.integers(-(2**70), 2**70),
-    st.sampled_from([0, 1, 100, 429, 503, 10**400, float("inf"), float("-inf"), float("nan"), 1e308, -0.0]),
-)
-_leaves = st.one_of(st.none(), st.booleans(), _numbers, st.sampled_from(_WORDS), st.text(max_size=20))
-_values = st.recursive(
-    _leaves,
-    lambda inner: st.one_of(
-        st.lists(inner, max_size=4), st.dictionaries(st.sampled_from(_NAMES) | st.text(max_size=5), inner, max_size=6)
-    ),
-    max_leaves=12,
-)
+
+def example(rng: Random) -> Reply:
+    """A sample's body, or one of its own kind, with odd values and damage; under any status and odd headers."""
+    status = rng.choice(_STATUSES) if rng.randrange(4) else rng.randint(100, 999)
+    return Reply(status, _headers(rng), choose(rng, _of_sample, _of_sample, _torn, _of_values, _deep, _noise))
 
 
-def _samples() -> list[Any]:
+def _name(rng: Random) -> str:
+    return rng.choice(_NAMES) if rng.randrange(8) else text(rng, 5)
+
+
+def _leaf(rng: Random) -> object:
+    return choose(
+        rng,
+        lambda rng: rng.choice(_WORDS),
+        lambda rng: rng.choice((None, True, False)),
+        number,
+        lambda rng: text(rng, 20),
+    )
+
+
+def _value(rng: Random) -> object:
+    return nested(rng, _leaf, _name)
+
+
+@functools.cache
+def _samples() -> tuple[bytes, ...]:
     """The bodies of all samples, as they are."""
     bodies: list[Any] = []
     for file in sorted((Path(__file__).parent.parent / "samples").glob("*.json")):
         content = json.loads(file.read_text("utf-8"))
         bodies += [entry["body"] for entry in content.get("replies", ())]
         bodies += [content["body"]] if "body" in content else []
-    return bodies
-
-
-@st.composite
-def _spoilt(draw: st.DrawFn) -> Any:
-    """A sample with one of its places, at any depth, holding something else or nothing."""
-    body = json.loads(json.dumps(draw(st.sampled_from(_samples()))))
-    place = body
-    while isinstance(place, dict | list) and place:
-        key = draw(st.sampled_from(sorted(place) if isinstance(place, dict) else range(len(place))))
-        inner = place[key]
-        if not isinstance(inner, dict | list) or not inner or draw(st.booleans()):
-            if draw(st.integers(0, 4)):
-                place[key] = draw(_values)
-            else:
-                del place[key]
-            break
-        place = inner
-    return body
+    return tuple(map(_written, bodies))
 
 
 def _written(value: Any) -> bytes:
     return json.dumps(value).encode()
 
 
-@st.composite
-def _torn(draw: st.DrawFn) -> bytes:
-    """A body in which bytes were changed, doubled or cut off."""
-    body = bytearray(_written(draw(st.sampled_from(_samples()))))
-    for _ in range(draw(st.integers(1, 4))):
-        at = draw(st.integers(0, len(body)))
-        body[at : at + draw(st.integers(0, 8))] = draw(st.binary(max_size=4))
-    return bytes(body[: draw(st.integers(0, len(body)))]) if draw(st.booleans()) else bytes(body)
+def _of_sample(rng: Random) -> bytes:
+    """A sample with one to three of its places, at any depth, holding something else or nothing."""
+    body = json.loads(rng.choice(_samples()))
+    for _ in range(rng.randint(1, 3)):
+        _spoil(rng, body)
+    return _written(body)
 
 
-def _nested(depth: int) -> bytes:
+def _spoil(rng: Random, place: Any) -> None:
+    while isinstance(place, dict | list) and place:
+        key = rng.choice(list(place) if isinstance(place, dict) else range(len(place)))
+        inner = place[key]
+        if not isinstance(inner, dict | list) or not inner or rng.randrange(2):
+            if rng.randrange(5):
+                place[key] = _value(rng)
+            else:
+                del place[key]
+            return
+        place = inner
+
+
+def _torn(rng: Random) -> bytes:
+    return damaged(rng, rng.choice(_samples()))
+
+
+def _of_values(rng: Random) -> bytes:
+    return _written(_value(rng))
+
+
+def _deep(rng: Random) -> bytes:
+    depth = rng.randint(1, 400)
     return b'{"id": "task-1", "status": "failed", "error": ' + b'[{"a":' * depth + b"1" + b"}]" * depth + b"}"
 
 
-_bodies = st.one_of(
-    _values.map(_written),
-    _spoilt().map(_written),
-    _torn(),
-    st.binary(max_size=60),
-    st.integers(1, 400).map(_nested),
-    st.sampled_from([b"", b"[" * 100_000, b"<html>no</html>", b"\xef\xbb\xbf{}", b"1" * 5000, b'{"a":' * 50_000]),
-)
-_header_values = st.sampled_from(
-    ["60", "-1", "1e9", "0", "Wed, 21 Oct 2099 07:28:00 GMT", "\x1b[2J", "true", "9" * 999]
-)
-_headers = st.dictionaries(
-    st.sampled_from(["retry-after", "x-request-id", "location", "idempotency-replayed", "date", "cf-ray"]),
-    _header_values | st.text(max_size=12),
-    max_size=3,
-)
-_statuses = st.sampled_from([200, 200, 200, 201, 302, 400, 401, 404, 409, 429, 500, 502, 503, 524]) | st.integers(
-    100, 999
-)
+def _noise(rng: Random) -> bytes:
+    return rng.choice(_BODIES) if rng.randrange(4) == 0 else rng.randbytes(rng.randint(0, 60))
 
-strategy: st.SearchStrategy[Reply] = st.builds(Reply, _statuses, _headers, _bodies)
+
+def _headers(rng: Random) -> dict[str, str]:
+    return {
+        rng.choice(_HEADERS): rng.choice(_HEADER_VALUES) if rng.randrange(2) else text(rng)
+        for _ in range(rng.randint(0, 3))
+    }
+
+
+_BODIES = [b"", b"[" * 100_000, b"<html>no</html>", b"\xef\xbb\xbf{}", b"1" * 5000, b'{"a":' * 50_000]
+_HEADERS = ["retry-after", "x-request-id", "location", "idempotency-replayed", "date", "cf-ray"]
+_HEADER_VALUES = ["60", "-1", "1e9", "0", "Wed, 21 Oct 2099 07:28:00 GMT", "\x1b[2J", "true", "9" * 999]
+_STATUSES = [200, 200, 200, 200, 201, 302, 400, 401, 404, 409, 429, 500, 502, 503, 524]
 
 _READERS = (replies.read_task, replies.read_tasks, replies.read_task_list, replies.read_credits)
 
