@@ -4,6 +4,7 @@ import asyncio
 import ssl
 import subprocess
 import sys
+from email.utils import parsedate_to_datetime
 
 import aiohttp
 import pytest
@@ -12,7 +13,7 @@ import trustme
 from tests.emulator.making import BODY
 from tests.emulator.test_app import call
 from wanasync import emulator as package
-from wanasync.emulator import ConcurrentTasks, Emulator, Trouble
+from wanasync.emulator import ConcurrentTasks, Emulator, FixedWindow, Trouble
 from wanasync.errors import ConfigError
 from wanasync.testing import START, virtual_time
 
@@ -165,3 +166,13 @@ def test_it_knows_nothing_of_the_client() -> None:
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == ""
+
+
+async def test_a_date_to_return_at_and_the_date_of_its_reply_are_by_one_clock() -> None:
+    async with Emulator(epoch=START, hint="date", limiter=FixedWindow(1, per=60)) as emulator:
+        await call(emulator, "POST", "v1/videos/generations", json=BODY)
+        status, _, headers = await call(emulator, "POST", "v1/videos/generations", json=BODY)
+        assert status == 429
+        sent, until = (parsedate_to_datetime(headers[name]).timestamp() for name in ("Date", "Retry-After"))
+        assert 0 <= sent - START < 60
+        assert 0 < until - sent <= 61

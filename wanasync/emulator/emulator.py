@@ -8,6 +8,7 @@ import hashlib
 import logging
 import socket
 from collections.abc import Callable
+from email.utils import formatdate
 from random import Random
 from types import TracebackType
 from typing import Self
@@ -128,6 +129,7 @@ class Emulator(Settings):
     async def _serve(self, stack: contextlib.AsyncExitStack, app: web.Application, *ports: int) -> tuple[str, ...]:
         """Serve on each port; the origins."""
         listeners = [stack.enter_context(_listen(self.host, port)) for port in ports]
+        app.on_response_prepare.append(self._date)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, keepalive_timeout=self.keepalive)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
@@ -135,6 +137,10 @@ class Emulator(Settings):
             await web.SockSite(runner, listener, ssl_context=self.tls).start()
         scheme = "https" if self.tls else "http"
         return tuple(f"{scheme}://{_address(listener)}" for listener in listeners)
+
+    async def _date(self, _: web.BaseRequest, reply: web.StreamResponse) -> None:
+        """By our own clock, as everything else that a reply says of time; a date to return at is measured from it."""
+        reply.headers["Date"] = formatdate(self.clock.now(), usegmt=True)
 
     # --- steering
 

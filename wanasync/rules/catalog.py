@@ -75,8 +75,9 @@ MODELS: Mapping[str, ModelSpec] = MappingProxyType(
             ModelSpec(
                 name="wan2.5-image-to-video",
                 # Older copies of the page say 1,000 characters; the newer ones, followed here, 2,000. It lists no
-                # aspect ratio: the video takes the shape of its first frame.
-                source="docs.evolink.ai, wan2.5-image-to-video",
+                # aspect ratio: the video takes the shape of its first frame. The qualities are inferred from the
+                # page of its text sibling: what this host takes beyond them, or refuses of them, is not known.
+                source="docs.evolink.ai, wan2.5-image-to-video; qualities inferred from wan2.5-text-to-video",
                 aspect_ratios={"480p": (), "720p": (), "1080p": ()},
                 durations=(5, 10),
                 max_prompt_length=2000,
