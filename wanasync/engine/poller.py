@@ -94,7 +94,8 @@ class Poller:
 
     `ask` queries one task, `ask_many` up to 50 at once (None where the host is known not to have it; it is given up
     for the session when it answers 404, 405 or 501); both raise the errors of `wanasync.errors` only. `clock` gives
-    unix seconds. `observe` hears each changed snapshot once, whoever listens. With `callbacks` looks are a safety net.
+    unix seconds. `observe` hears each changed snapshot once, whoever listens, and `miss` of each query
+    that failed, with the id of its first task. With `callbacks` looks are a safety net.
 
     Used on one event loop. Listeners are called on it; what they raise goes to the loop's exception handler.
     """
@@ -108,6 +109,7 @@ class Poller:
         clock: Callable[[], float],
         rng: Random,
         observe: Callable[[TaskSnapshot], None] | None = None,
+        miss: Callable[[str, WanError], None] | None = None,
         callbacks: bool = False,
     ) -> None:
         self._ask = ask
@@ -116,6 +118,7 @@ class Poller:
         self._clock = clock
         self._rng = rng
         self._observe = observe
+        self._miss = miss
         self._policy = PollingPolicy(callbacks=callbacks)
         self._agenda = Agenda[_Followed](self._policy.first_wait)
         self._lane = PollLane(config.polls_per_second, config.max_polls_in_flight, rng)
@@ -441,6 +444,8 @@ class Poller:
     def _log_failure(self, item: _Followed, error: WanError) -> None:
         """A task whose looks fail for ever is looked at for ever: it may be done and paid for. Somebody must know."""
         logger.debug("a look at task %s failed: %s", item.task_id, error)
+        if self._miss is not None:
+            self._miss(item.task_id, error)
         self._failed_untold += 1
         in_a_row = max(item.setbacks + 1, self._lane.failures)
         if in_a_row < WORTH_TELLING or self._now() < self._quiet_until:

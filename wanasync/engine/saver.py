@@ -16,10 +16,12 @@ from pathlib import Path
 
 from attrs import define
 
+from wanasync import events
 from wanasync.config import Config
 from wanasync.edges.download import DeadLinkError, Existing, TransferError, fetch
 from wanasync.edges.retrying import full_jitter, retry
 from wanasync.edges.transport import Transport
+from wanasync.engine.announcer import Emit
 from wanasync.errors import (
     APIConnectionError,
     DownloadError,
@@ -84,11 +86,13 @@ class Saver:
         config: Config,
         *,
         clock: Callable[[], float],
+        emit: Emit | None = None,
     ) -> None:
         self._transport = transport
         self._renew = renew
         self._config = config
         self._clock = clock
+        self._emit = emit
         self._queue: list[tuple[float, int, asyncio.Future[bool]]] = []
         self._numbers = itertools.count()
         self._jobs: set[_Job] = set()
@@ -123,18 +127,34 @@ class Saver:
         if self._closed:
             raise self._stopped(job)
         self._enter(job)
+        came = began = self._clock()
         try:
             await self._take_place(job)
+            if self._emit is not None:
+                began = self._clock()
+                waited = max(began - came, 0.0)
+                self._emit(events.SaveStarted(at=began, task_id=snapshot.id, path=target, waited=waited))
             video = await self._leashed(job)
-        except Exception:
+        except Exception as error:
             self._failed += 1
+            self._tell_failure(job, error)
+            raise
+        except asyncio.CancelledError:
+            self._tell_failure(job, None)
             raise
         finally:
             self._leave(job)
+        if self._emit is not None:
+            now = self._clock()
+            self._emit(events.VideoSaved(at=now, video=video, seconds=max(now - began, 0.0)))
         self._saved += 1
         self._bytes += video.bytes
         self._resumed_bytes += video.resumed_from
         return video
+
+    def _tell_failure(self, job: _Job, error: Exception | None) -> None:
+        if self._emit is not None:
+            self._emit(events.SaveFailed(at=self._clock(), task_id=job.snapshot.id, error=error))
 
     def statistics(self) -> DownloadStatistics:
         return DownloadStatistics(
@@ -261,6 +281,8 @@ class Saver:
             ) from death
         job.renewals += 1
         self._links_renewed += 1
+        if self._emit is not None:
+            self._emit(events.LinkRenewed(at=self._clock(), task_id=job.snapshot.id))
         job.link = snapshot.links[0]
         return job.link
 

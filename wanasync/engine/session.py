@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import os
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import attrs
 
@@ -19,6 +20,7 @@ from wanasync.config import Config, resolve
 from wanasync.edges.retrying import full_jitter, retry
 from wanasync.edges.targets import free_target
 from wanasync.edges.transport import Transport
+from wanasync.engine.announcer import Announcer, Emit, as_listeners
 from wanasync.engine.batch import Batch, Requests
 from wanasync.engine.gate import Gate
 from wanasync.engine.poller import Poller
@@ -33,6 +35,7 @@ from wanasync.errors import (
     ServerError,
     SessionError,
     SubmissionUnknownError,
+    WanError,
 )
 from wanasync.models import Credits, SavedVideo, Statistics, TaskSnapshot, VideoRequest, as_request
 from wanasync.rules import calls, naming, replies
@@ -49,6 +52,7 @@ logger = logging.getLogger("wanasync.session")
 
 READ_ATTEMPTS = 4
 _secrets = random.SystemRandom()
+_numbers = itertools.count(1)
 RETRY_BASE, RETRY_CAP = 1.0, 30.0
 
 
@@ -57,8 +61,8 @@ class WanSession:
 
     `api_key` and `base_url` fall back to `config`, then to `WAN_API_KEY` and `WAN_BASE_URL`. An injected
     `client_session` serves the API, a `download_session` the video links; neither is ever closed here, and the key
-    is sent to the API's origin only. `on_event` is called with each `wanasync.events.Event`, on the loop. `clock`
-    gives unix seconds.
+    is sent to the API's origin only. `on_event` is a listener or several, each called with each event, see
+    `wanasync.events`; an async one is awaited beside the work. `clock` gives unix seconds.
 
     Raises `ConfigError` where no key is given; each call raises `SessionError` on a session that is not open.
     """
@@ -72,13 +76,13 @@ class WanSession:
         client_session: aiohttp.ClientSession | None = None,
         download_session: aiohttp.ClientSession | None = None,
         trace_configs: Sequence[aiohttp.TraceConfig] = (),
-        on_event: Callable[[events.Event], None] | None = None,
+        on_event: events.Listener | Iterable[events.Listener] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.config = _settled(api_key, base_url, config)
         self._sessions = {"client_session": client_session, "download_session": download_session}
         self._trace_configs = trace_configs
-        self._on_event = on_event
+        self._listeners = as_listeners(on_event)
         self._clock = clock
         self._loop: asyncio.AbstractEventLoop | None = None
         self._open = False
@@ -89,18 +93,30 @@ class WanSession:
             raise SessionError("this session was opened before; make a new WanSession for each `async with`")
         self._loop = asyncio.get_running_loop()
         config = self.config
+        self._number = next(_numbers)
+        self._announcer = Announcer(self._listeners)
+        emit = self._emit = self._announcer if self._listeners else None
         self._transport = Transport(config, **self._sessions, trace_configs=self._trace_configs)
         await self._transport.__aenter__()
         self._gate = Gate.shared(config.base_url, config.api_key or "", limits=config.limits)
         jitter = random.Random()  # noqa: S311 — spreads polls, keeps no secret
-        self._poller = Poller(self._ask, self._ask_many, config, clock=self._clock, rng=jitter, observe=self._observe)
-        self._saver = Saver(self._transport, self._ask, config, clock=self._clock)
-        self._submitter = Submitter(config, self._transport, self._gate, clock=self._clock, emit=self._emit)
+        self._poller = Poller(
+            self._ask,
+            self._ask_many,
+            config,
+            clock=self._clock,
+            rng=jitter,
+            observe=self._observe,
+            miss=None if emit is None else self._tell_miss,
+        )
+        self._saver = Saver(self._transport, self._ask, config, clock=self._clock, emit=emit)
+        self._submitter = Submitter(config, self._transport, self._gate, clock=self._clock, emit=emit)
         self._recent = RecentTasks(self._recent_page)
         self._following = Following(
-            self._poller, self._saver, self.query, self._check, self._clock, config.link_lifetime
+            self._poller, self._saver, self.query, self._check, self._clock, config.link_lifetime, emit
         )
         self._open = True
+        self._tell_opened()
         return self
 
     async def __aexit__(
@@ -116,6 +132,10 @@ class WanSession:
         await self._submitter.drain()
         await self._poller.close()
         await self._saver.close()
+        if self._emit is not None:
+            closed = events.SessionClosed(at=self._clock(), session=self._number, statistics=self._statistics())
+            self._emit(closed)
+        await self._announcer.close()
         await self._transport.close()
 
     async def submit(self, request: VideoRequest | str) -> Task:
@@ -127,13 +147,15 @@ class WanSession:
         and its task id logged.
         """
         self._check()
-        request = as_request(request)
-        key = calls.new_idempotency_key(_secrets)
+        return await self._submit(as_request(request), calls.new_idempotency_key(_secrets))
+
+    async def _submit(self, request: VideoRequest, key: str) -> Task:
         waits = full_jitter(RETRY_BASE, RETRY_CAP)
         unreached = lost = 0
         while True:
+            came = self._clock()
             ticket = await self._gate.admit(interactive=True)
-            result = await self._submitter.submit(ticket, request, key, NoLog())
+            result = await self._submitter.submit(ticket, request, key, NoLog(), waited=self._clock() - came)
             match result:
                 case Accepted(snapshot=snapshot):
                     return self._handle(snapshot.id, snapshot, self._clock())
@@ -176,9 +198,37 @@ class WanSession:
         """
         self._check()
         request = as_request(request)
+        key = calls.new_idempotency_key(_secrets)
+        whole = self._generate(request, key, to, timeout=timeout, count_queue=count_queue)
+        return await (whole if self._emit is None else self._told(self._emit, whole, request, key))
+
+    async def _generate(
+        self,
+        request: VideoRequest,
+        key: str,
+        to: str | os.PathLike[str],
+        *,
+        timeout: float | None,
+        count_queue: bool,
+    ) -> SavedVideo:
         target = await asyncio.to_thread(free_target, to, naming.slug(request.prompt) or "video")
-        task = await self.submit(request)
+        task = await self._submit(request, key)
         return await task.save(target, timeout=timeout, count_queue=count_queue)
+
+    async def _told(
+        self, emit: Emit, whole: Coroutine[Any, Any, SavedVideo], request: VideoRequest, key: str
+    ) -> SavedVideo:
+        emit(events.GenerateStarted(at=self._clock(), idempotency_key=key, request=request))
+        video: SavedVideo | None = None
+        error: Exception | None = None
+        try:
+            video = await whole
+        except Exception as raised:
+            error = raised
+            raise
+        finally:
+            emit(events.GenerateEnded(at=self._clock(), idempotency_key=key, video=video, error=error))
+        return video
 
     def batch(
         self,
@@ -239,6 +289,9 @@ class WanSession:
     def statistics(self) -> Statistics:
         """What this session, and the gate it shares, have done so far."""
         self._check()
+        return self._statistics()
+
+    def _statistics(self) -> Statistics:
         return Statistics(
             gate=self._gate.statistics(),
             poller=self._poller.statistics(),
@@ -272,20 +325,27 @@ class WanSession:
 
     def _observe(self, snapshot: TaskSnapshot) -> None:
         """Each change the poller sees, once, whoever listens."""
-        if self._on_event is not None:
+        if self._emit is not None:
             self._emit(events.TaskChanged(at=self._clock(), snapshot=snapshot))
         if snapshot.is_final:
             self._gate.finished(snapshot.id)
             self._credits_used += snapshot.credits_used or 0.0
 
-    def _emit(self, event: events.Event) -> None:
-        if self._on_event is None:
+    def _tell_miss(self, task_id: str, error: WanError) -> None:
+        if self._emit is not None:
+            self._emit(events.PollFailed(at=self._clock(), task_id=task_id, message=str(error)))
+
+    def _tell_opened(self) -> None:
+        if self._emit is None:
             return
-        try:
-            self._on_event(event)
-        except Exception as error:  # noqa: BLE001 — a listener's fault must not cost a paid task
-            loop = asyncio.get_running_loop()
-            loop.call_exception_handler({"message": "on_event raised", "exception": error})
+        opened = events.SessionOpened(
+            at=self._clock(),
+            session=self._number,
+            gate=id(self._gate),
+            base_url=self.config.base_url,
+            statistics=self._statistics,
+        )
+        self._emit(opened)
 
 
 def _settled(api_key: str | None, base_url: str | None, config: Config | None) -> Config:

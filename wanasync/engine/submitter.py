@@ -16,8 +16,9 @@ from typing import Protocol, assert_never
 from wanasync import events
 from wanasync.config import Config
 from wanasync.edges.transport import ReplyLostError, Transport
+from wanasync.engine.announcer import Emit
 from wanasync.engine.gate import Gate, Ticket
-from wanasync.errors import APIConnectionError
+from wanasync.errors import APIConnectionError, APIError
 from wanasync.models import TaskSnapshot, VideoRequest
 from wanasync.rules import calls
 from wanasync.rules.replies import Accepted, Refused, Throttled, Unknown, read_submission
@@ -65,25 +66,36 @@ class Submitter:
         gate: Gate,
         *,
         clock: Callable[[], float],
-        emit: Callable[[events.Event], None],
+        emit: Emit | None = None,
     ) -> None:
         self._config = config
         self._transport = transport
         self._gate = gate
         self._clock = clock
         self._emit = emit
+        self._pauses_told = gate.statistics().pauses
         self._under_way: set[asyncio.Task[SubmitResult]] = set()
         self.recently_accepted: deque[str] = deque(maxlen=10_000)
         self.credits_reserved = 0.0
         self.unknown = 0
 
     async def submit(
-        self, ticket: Ticket, request: VideoRequest, key: str, log: SubmissionLog, item_id: str | None = None
+        self,
+        ticket: Ticket,
+        request: VideoRequest,
+        key: str,
+        log: SubmissionLog,
+        item_id: str | None = None,
+        *,
+        waited: float = 0.0,
     ) -> SubmitResult:
-        """Send one POST with an admitted `ticket`; settles the ticket. When cancelled, the POST is still finished."""
+        """Send one POST with an admitted `ticket`; settles the ticket. When cancelled, the POST is still finished.
+
+        `waited` is how many seconds it took to get the ticket, for those who listen.
+        """
         # A step that has succeeded answers by itself: asyncio.shield would take two more turns of the loop.
         answer: asyncio.Future[SubmitResult] = asyncio.get_running_loop().create_future()
-        step = asyncio.create_task(self._answer(answer, ticket, request, key, log, item_id))
+        step = asyncio.create_task(self._answer(answer, ticket, request, key, log, item_id, waited))
         self._under_way.add(step)
         step.add_done_callback(partial(self._ended, answer))
         try:
@@ -113,14 +125,21 @@ class Submitter:
         key: str,
         log: SubmissionLog,
         item_id: str | None,
+        waited: float,
     ) -> SubmitResult:
-        result = await self._step(ticket, request, key, log, item_id)
+        result = await self._step(ticket, request, key, log, item_id, waited)
         if not answer.done():
             answer.set_result(result)
         return result
 
     async def _step(
-        self, ticket: Ticket, request: VideoRequest, key: str, log: SubmissionLog, item_id: str | None
+        self,
+        ticket: Ticket,
+        request: VideoRequest,
+        key: str,
+        log: SubmissionLog,
+        item_id: str | None,
+        waited: float,
     ) -> SubmitResult:
         # The context settles the ticket as unknown if anything in here raises.
         with ticket:
@@ -129,10 +148,14 @@ class Submitter:
             except BaseException:
                 self._gate.never_sent(ticket)
                 raise
+            if self._emit is not None:
+                self._emit(self._started(request, key, item_id, waited))
             result = await self._post(request, key)
             self._settle(ticket, result)
         await log.answered(result)
-        self._tell(result, key, item_id)
+        self._log(result, key)
+        if self._emit is not None:
+            self._tell(self._emit, result, key, item_id)
         return result
 
     async def _post(self, request: VideoRequest, key: str) -> SubmitResult:
@@ -163,29 +186,55 @@ class Submitter:
             case _:
                 assert_never(result)
 
-    def _tell(self, result: SubmitResult, key: str, item_id: str | None) -> None:
-        now = self._clock()
+    def _log(self, result: SubmitResult, key: str) -> None:
         match result:
             case Accepted(snapshot=snapshot):
                 logger.debug("task %s accepted", snapshot.id)
-                self._emit(events.SubmissionAccepted(at=now, snapshot=snapshot, item_id=item_id))
-            case Throttled(error=error) | Refused(error=error):
-                again = isinstance(result, Throttled)
-                self._emit(
-                    events.SubmissionRefused(
-                        at=now, status=error.status, message=error.message, again=again, item_id=item_id
-                    )
-                )
             case Unknown(reason=reason):
                 logger.warning("a submission's outcome is unknown (%s); idempotency key %s", reason, key)
-                self._emit(events.SubmissionUnknown(at=now, reason=reason, idempotency_key=key, item_id=item_id))
             case NeverSent(error=error):
                 logger.info("the provider was not reached: %s", error)
+
+    def _started(self, request: VideoRequest, key: str, item_id: str | None, waited: float) -> events.SubmissionStarted:
+        return events.SubmissionStarted(
+            at=self._clock(), idempotency_key=key, request=request, waited=max(waited, 0.0), item_id=item_id
+        )
+
+    def _tell(self, emit: Emit, result: SubmitResult, key: str, item_id: str | None) -> None:
+        now = self._clock()
+        match result:
+            case Accepted(snapshot=snapshot):
+                emit(events.SubmissionAccepted(at=now, snapshot=snapshot, idempotency_key=key, item_id=item_id))
+            case Throttled(error=error) | Refused(error=error):
+                emit(_refusal(now, error, key, item_id, again=isinstance(result, Throttled)))
+                self._tell_pause(emit, now)
+            case Unknown(reason=reason):
+                emit(events.SubmissionUnknown(at=now, reason=reason, idempotency_key=key, item_id=item_id))
+            case NeverSent(error=unreached):
+                emit(events.SubmissionNotSent(at=now, reason=str(unreached), idempotency_key=key, item_id=item_id))
+
+    def _tell_pause(self, emit: Emit, now: float) -> None:
+        gate = self._gate.statistics()
+        if gate.pauses > self._pauses_told and gate.paused_for > 0:
+            emit(events.GatePaused(at=now, seconds=gate.paused_for, why=gate.why))
+        self._pauses_told = gate.pauses
 
     async def drain(self) -> None:
         """Wait for the POSTs that are on the wire now; each ends by the transport's timeouts."""
         if self._under_way:
             await asyncio.wait(set(self._under_way))
+
+
+def _refusal(now: float, error: APIError, key: str, item_id: str | None, *, again: bool) -> events.SubmissionRefused:
+    return events.SubmissionRefused(
+        at=now,
+        status=error.status,
+        message=error.message,
+        again=again,
+        idempotency_key=key,
+        code=error.code,
+        item_id=item_id,
+    )
 
 
 def _tell_orphan(step: asyncio.Task[SubmitResult]) -> None:

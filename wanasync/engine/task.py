@@ -10,7 +10,9 @@ from contextlib import aclosing
 
 from attrs import define, field
 
+from wanasync import events
 from wanasync.edges.targets import free_target
+from wanasync.engine.announcer import Emit
 from wanasync.engine.poller import Poller
 from wanasync.engine.saver import Saver
 from wanasync.errors import TaskFailedError, TaskTimeoutError, WanError
@@ -33,6 +35,7 @@ class Following:
     check: Callable[[], None]
     clock: Callable[[], float]
     link_lifetime: float
+    emit: Emit | None = None
 
 
 @define(eq=False)
@@ -80,6 +83,8 @@ class Task:
         estimate = self.snapshot.estimated_time if self.snapshot else None
         listener = heard.put_nowait
         poller.follow(self.id, listener, submitted_at=self._submitted_at, estimated_time=estimate)
+        self._tell_wait()
+        news: TaskSnapshot | WanError | None = None
         try:
             while True:
                 news = await heard.get()
@@ -91,6 +96,17 @@ class Task:
                     return
         finally:
             poller.unfollow(self.id, listener)
+            self._tell_wait_ended(news)
+
+    def _tell_wait(self) -> None:
+        following = self._following
+        if following.emit is not None:
+            following.emit(events.WaitStarted(at=following.clock(), task_id=self.id))
+
+    def _tell_wait_ended(self, news: TaskSnapshot | WanError | None) -> None:
+        following = self._following
+        if following.emit is not None:
+            following.emit(wait_ended(following.clock(), self.id, news))
 
     async def wait(self, timeout: float | None = None, *, count_queue: bool = False) -> TaskSnapshot:
         """Until the video is made: the completed snapshot, with links.
@@ -195,6 +211,13 @@ class _Patience:
 
 def _is_queued(snapshot: TaskSnapshot) -> bool:
     return snapshot.status is TaskStatus.PENDING and not snapshot.progress
+
+
+def wait_ended(now: float, task_id: str, news: TaskSnapshot | WanError | None) -> events.WaitEnded:
+    """What to tell where `news` was the last that a follower of the task has heard."""
+    if isinstance(news, WanError):
+        return events.WaitEnded(at=now, task_id=task_id, error=news)
+    return events.WaitEnded(at=now, task_id=task_id, snapshot=news if news is not None and news.is_final else None)
 
 
 def failed(snapshot: TaskSnapshot) -> TaskFailedError:

@@ -27,6 +27,10 @@ class Candidate:
     lost_replies: int = 0
     is_held: bool = False
     """Its price is held against the budget."""
+    is_told: bool = False
+    """Listeners were told that it begins."""
+    waited: float = 0.0
+    """Seconds at the gate, the last time."""
 
 
 @define

@@ -6,7 +6,6 @@ import asyncio
 import errno
 import logging
 
-from wanasync import events
 from wanasync.edges.download import Existing
 from wanasync.edges.retrying import full_jitter
 from wanasync.engine.batch.run import Run, paid_task
@@ -48,7 +47,7 @@ class Collector:
         finally:
             run.tally.saving -= 1
             self._deadlines.remove(record.key)
-        run.tell(told)
+        run.tell(told, record)
 
     async def _saved(self, record: ItemRecord) -> Outcome:
         """Fetch the video; while the network is at fault and the link alive, again and again."""
@@ -64,7 +63,6 @@ class Collector:
                 await asyncio.sleep(next(waits))
                 continue
             record = await run.journal.record(record.key, ItemEvent.SAVED, bytes=video.bytes, sha256=video.sha256)
-            run.emit(events.VideoSaved(at=run.clock(), video=video))
             return outcome(record, run.directory, video=video)
 
     async def _fetched(self, record: ItemRecord) -> SavedVideo:
@@ -95,7 +93,7 @@ class Collector:
                 logger.warning(
                     "%d finished videos are not saved, and their links die within %g h", near.count, near.left / 3600
                 )
-                run.emit(events.LinksExpiring(at=run.clock(), count=near.count, left=near.left, first=near.first))
+                run.teller.links_expiring(near)
             nearest = self._deadlines.next_at()
             if nearest is not None:
                 await asyncio.sleep(min(max(nearest - run.clock(), 0.0), LONGEST_NAP))

@@ -15,6 +15,7 @@ from wanasync.engine.batch.follower import Follower
 from wanasync.engine.batch.learned import Learned
 from wanasync.engine.batch.lost import LostAndFound
 from wanasync.engine.batch.run import STOPS_THE_LANE, Run, stop_reason
+from wanasync.engine.batch.teller import name_of
 from wanasync.engine.gate import Gate, Ticket
 from wanasync.engine.submitter import NeverSent, SubmitResult, Submitter
 from wanasync.errors import APIError, BudgetExceededError, JournalError, WanError
@@ -84,7 +85,10 @@ class Dispatcher:
             if run.stopped is not None:
                 self._not_started(candidate)
                 continue
-            ticket = None
+            if not candidate.is_told:
+                candidate.is_told = True
+                run.teller.item_started(candidate.record)
+            came, ticket = run.clock(), None
             if verdict is Verdict.WAIT:
                 await run.until(lambda: not run.tally.posting)
             else:
@@ -93,6 +97,7 @@ class Dispatcher:
                 self._planned.appendleft(candidate)
                 continue
             self._hold(candidate)
+            candidate.waited = run.clock() - came
             run.tally.posting += 1
             run.spawn(self._submit(ticket, candidate))
 
@@ -120,7 +125,9 @@ class Dispatcher:
     def _not_started(self, candidate: Candidate) -> None:
         """An unknown one that was to be sent again stays unknown."""
         state = None if candidate.record.state is ItemState.UNKNOWN else OutcomeState.NOT_STARTED
-        self._run.tell(outcome(candidate.record, self._run.directory, state=state, error=self._run.stop_error))
+        self._run.tell(
+            outcome(candidate.record, self._run.directory, state=state, error=self._run.stop_error), candidate.record
+        )
 
     async def _admit(self) -> Ticket | None:
         """A ticket from the gate; None when the batch was stopped meanwhile."""
@@ -141,7 +148,7 @@ class Dispatcher:
         log = JournalLog(self._run.journal, record, self._run.clock)
         try:
             result = await self._submitter.submit(
-                ticket, candidate.request, record.idempotency_key, log, record.item_id or record.key
+                ticket, candidate.request, record.idempotency_key, log, name_of(record), waited=candidate.waited
             )
             candidate.record = log.record
             await self._answered(candidate, result)
@@ -159,7 +166,7 @@ class Dispatcher:
         logger.error("item %s: %s", candidate.record.key, words)
         failure = JournalError(f"{words} ({error.message})", error.path)
         told = outcome(candidate.record, self._run.directory, state=OutcomeState.UNKNOWN, error=failure)
-        self._run.tell(attrs.evolve(told, task_id=task_id))
+        self._run.tell(attrs.evolve(told, task_id=task_id), candidate.record)
 
     # What the provider has answered
 
@@ -218,7 +225,7 @@ class Dispatcher:
         self._release(candidate)
         if isinstance(error, STOPS_THE_LANE):
             self._run.stop(stop_reason(error), error)
-        self._run.tell(outcome(candidate.record, self._run.directory, error=error))
+        self._run.tell(outcome(candidate.record, self._run.directory, error=error), candidate.record)
 
     async def _reply_lost(self, candidate: Candidate) -> None:
         """May be paid. Held, its price stays held against the budget; else the same key goes again."""
@@ -229,7 +236,7 @@ class Dispatcher:
         if run.config.on_unknown == "hold":
             self._lost.add(candidate.record)
         elif candidate.lost_replies >= run.config.connect_attempts:
-            run.tell(outcome(candidate.record, run.directory))
+            run.tell(outcome(candidate.record, run.directory), candidate.record)
         else:
             await run.pause(next(self._waits))
             self._back(candidate)

@@ -8,9 +8,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
-from wanasync import events
 from wanasync.config import Config
 from wanasync.edges.journal import Journal
+from wanasync.engine.announcer import Emit
 from wanasync.engine.batch.collector import Collector
 from wanasync.engine.batch.dispatcher import Dispatcher
 from wanasync.engine.batch.follower import Follower
@@ -18,6 +18,7 @@ from wanasync.engine.batch.intake import Intake
 from wanasync.engine.batch.learned import Learned
 from wanasync.engine.batch.lost import LostAndFound
 from wanasync.engine.batch.run import Run
+from wanasync.engine.batch.teller import Teller
 from wanasync.engine.gate import Gate
 from wanasync.engine.poller import Poller
 from wanasync.engine.reading import Requests
@@ -67,7 +68,7 @@ class Batch:
         submitter: Submitter,
         recent: RecentTasks,
         clock: Callable[[], float],
-        emit: Callable[[events.Event], None],
+        emit: Emit | None = None,
         budget: float | None = None,
         limit: int | None = None,
         total: int | None = None,
@@ -79,7 +80,7 @@ class Batch:
         self.directory = directory
         self._open_journal = open_journal
         self._submitter = submitter
-        self._run = run = Run(directory, config, clock, emit, Budget(budget), Tally(total))
+        self._run = run = Run(directory, config, clock, Teller(emit, clock, directory), Budget(budget), Tally(total))
         self._learned = Learned(run, gate)
         collector = Collector(run, saver)
         self._follower = Follower(run, poller, collector, again=self._again, retry_failed=retry_failed)

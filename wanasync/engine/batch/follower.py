@@ -52,6 +52,7 @@ class Follower:
     def follow(self, record: ItemRecord) -> None:
         task_id = paid_task(record)
         self._live[task_id] = record.key
+        self._run.teller.wait_started(record, task_id)
         self._poller.follow(
             task_id, self._heard, submitted_at=record.submitted_at, estimated_time=record.estimated_time
         )
@@ -59,29 +60,33 @@ class Follower:
     def let_go(self) -> None:
         for task_id in self._live:
             self._poller.unfollow(task_id, self._heard)
+            self._run.teller.wait_ended(task_id)
 
     def _heard(self, news: TaskSnapshot | WanError) -> None:
         if isinstance(news, TaskError):
+            self._run.teller.wait_ended(news.task_id, news)
             self._run.spawn(self._lost(self._live.pop(news.task_id), news))
         elif isinstance(news, WanError):
             self._deaf(news)
         elif news.is_final:
+            self._run.teller.wait_ended(news.id, news)
             self._run.spawn(self._finished(self._live.pop(news.id), news))
 
     def _deaf(self, error: WanError) -> None:
         """No poll can succeed any more: all tasks are left for the next run."""
         self._run.stop(stop_reason(error), error)
         live, self._live = self._live, {}
-        for key in live.values():
+        for task_id, key in live.items():
+            self._run.teller.wait_ended(task_id, error)
             self._run.spawn(self._left_pending(key, error))
 
     async def _left_pending(self, key: str, error: WanError) -> None:
         record = await self._run.journal.get(key)
-        self._run.tell(outcome(record, self._run.directory, error=error))
+        self._run.tell(outcome(record, self._run.directory, error=error), record)
 
     async def _lost(self, key: str, error: TaskError) -> None:
         record = await self._run.journal.record(key, ItemEvent.LOST, error_message=str(error))
-        self._run.tell(outcome(record, self._run.directory, error=error))
+        self._run.tell(outcome(record, self._run.directory, error=error), record)
 
     async def _finished(self, key: str, snapshot: TaskSnapshot) -> None:
         if snapshot.status is not TaskStatus.COMPLETED:
@@ -121,7 +126,7 @@ class Follower:
         if self.may_try_again(record) and run.stopped is None:
             self._again(await self.tried_again(record))
         else:
-            run.tell(outcome(record, run.directory, error=error))
+            run.tell(outcome(record, run.directory, error=error), record)
 
     def may_try_again(self, record: ItemRecord) -> bool:
         failed = record.state is ItemState.FAILED
@@ -131,4 +136,6 @@ class Follower:
         """The item of a failed task, planned anew: with another idempotency key, for another task."""
         logger.info("item %s is tried again, its task %s failed: %s", record.key, record.task_id, record.error_code)
         self._run.tally.retried += 1
-        return await self._run.journal.record(record.key, ItemEvent.RETRY)
+        again = await self._run.journal.record(record.key, ItemEvent.RETRY)
+        self._run.teller.item_retried(record, again)
+        return again

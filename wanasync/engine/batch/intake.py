@@ -215,11 +215,13 @@ class Intake:
             case Next.SUBMIT | Next.RESUBMIT:
                 self._dispatcher.add(record)
             case Next.FOLLOW:
+                run.teller.item_started(record)
                 self._follower.follow(record)
             case Next.SAVE:
+                run.teller.item_started(record)
                 run.spawn(self._collector.save(record))
             case Next.LOOK_UP:
                 self._lost.add(record, recovered=True)
             case Next.REPORT:
                 run.tally.resumed += 1
-                run.tell(outcome(record, run.directory, resumed=True))
+                run.tell(outcome(record, run.directory, resumed=True), record)

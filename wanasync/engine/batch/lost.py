@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from wanasync import events
 from wanasync.engine.batch.follower import Follower
 from wanasync.engine.batch.run import Run
 from wanasync.engine.gate import Gate
@@ -77,7 +76,7 @@ class LostAndFound:
         run, request = self._run, record.request
         record = await run.journal.record(record.key, ItemEvent.RESOLVED, task_id=task_id)
         run.budget.reserve(request, run.budget.price(request))
-        run.emit(events.SubmissionFound(at=run.clock(), task_id=task_id, item_id=record.item_id or record.key))
+        run.teller.found(record, task_id)
         self._gate.track(task_id)
         self._follower.follow(record)
 
@@ -85,4 +84,4 @@ class LostAndFound:
         run, resumed = self._run, record.key in self._recovered
         run.tally.resumed += resumed
         error = SubmissionUnknownError(unknown_reason(record), record.idempotency_key, candidates=candidates)
-        run.tell(outcome(record, run.directory, error=error, resumed=resumed))
+        run.tell(outcome(record, run.directory, error=error, resumed=resumed), record)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import logging
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -11,9 +12,9 @@ from typing import Any
 
 from attrs import Factory, define, field
 
-from wanasync import events
 from wanasync.config import Config
 from wanasync.edges.journal import Journal
+from wanasync.engine.batch.teller import Teller
 from wanasync.errors import AuthenticationError, InsufficientCreditError, JournalError, PermissionDeniedError, WanError
 from wanasync.models import Outcome, OutcomeState
 from wanasync.rules.budget import Budget
@@ -38,7 +39,7 @@ class Run:
     directory: Path
     config: Config
     clock: Callable[[], float]
-    emit: Callable[[events.Event], None]
+    teller: Teller
     budget: Budget
     tally: Tally
     journal: Journal = field(init=False)
@@ -50,6 +51,7 @@ class Run:
     on_stop: Callable[[], None] = lambda: None
     outcomes: asyncio.Queue[Outcome | None] = Factory(asyncio.Queue)
     _lanes: list[asyncio.Task[None]] = field(init=False, factory=list)
+    _context: contextvars.Context = field(init=False, factory=contextvars.copy_context)
     _steps: set[asyncio.Task[None]] = field(init=False, factory=set)
     _sleepers: list[asyncio.Future[None]] = field(init=False, factory=list)
 
@@ -64,12 +66,12 @@ class Run:
 
     # Telling
 
-    def tell(self, told: Outcome) -> None:
+    def tell(self, told: Outcome, record: ItemRecord | None = None) -> None:
         self.tally.told[told.state] += 1
         if told.state is OutcomeState.SAVED and not told.resumed:
             self.tally.note_saved(self.clock())
         self.outcomes.put_nowait(told)
-        self.emit(events.ItemFinished(at=self.clock(), outcome=told))
+        self.teller.item_finished(told, record)
         self.end_if_done()
 
     def end_if_done(self) -> None:
@@ -108,7 +110,8 @@ class Run:
         await asyncio.gather(*under_way, return_exceptions=True)
 
     def _started(self, step: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.ensure_future(self._guarded(step))
+        # In the context of whoever made the batch, not of whatever brought the news.
+        task = asyncio.get_running_loop().create_task(self._guarded(step), context=self._context.copy())
         # One that is cancelled before its first turn has not begun its step, which would be reported as never awaited.
         task.add_done_callback(lambda _: step.close())
         return task
