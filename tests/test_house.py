@@ -23,11 +23,13 @@ WORDS = {"errors", "config", "models", "events"}
 DOORS = {"cli", "webhooks", "emulator", "gallery", "testing", "cluster", "__main__"}
 
 HOMES = {
-    "aiohttp": {"wanasync.edges.transport", "wanasync.emulator"},
+    # The receiver has a handler for aiohttp.web, imported when it is called.
+    "aiohttp": {"wanasync.edges.transport", "wanasync.emulator", "wanasync.webhooks.receiver"},
     "backoff": {"wanasync.edges.retrying"},
     "cattrs": {"wanasync.rules.wire"},
     "aiofiles": {"wanasync.edges.download"},
-    "sqlite3": {"wanasync.edges.journal"},
+    # Beside the journal, a file of its own in which processes hand callbacks on.
+    "sqlite3": {"wanasync.edges.journal", "wanasync.webhooks.mailbox"},
     "psycopg": {"wanasync.edges.postgres"},
     "psycopg_pool": {"wanasync.edges.postgres"},
     "procrastinate": {"wanasync.cluster"},

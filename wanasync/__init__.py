@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from wanasync.models import BatchProgress as BatchProgress
     from wanasync.models import BatchStatus as BatchStatus
     from wanasync.models import Credits as Credits
+    from wanasync.models import Delivery as Delivery
     from wanasync.models import DownloadStatistics as DownloadStatistics
     from wanasync.models import Forecast as Forecast
     from wanasync.models import GateStatistics as GateStatistics
@@ -65,6 +66,7 @@ if TYPE_CHECKING:
     from wanasync.models import TaskSnapshot as TaskSnapshot
     from wanasync.models import TaskStatus as TaskStatus
     from wanasync.models import VideoRequest as VideoRequest
+    from wanasync.rules.callbacks import CallbackCodec as CallbackCodec
 
 __version__ = "0.1.0"
 
@@ -109,6 +111,7 @@ _HOMES = {
         "BatchStatus",
         "Forecast",
         "Credits",
+        "Delivery",
         "DownloadStatistics",
         "GateStatistics",
         "Limits",
@@ -123,6 +126,7 @@ _HOMES = {
         "TaskStatus",
         "VideoRequest",
     ),
+    "wanasync.rules.callbacks": ("CallbackCodec",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

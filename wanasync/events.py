@@ -194,11 +194,16 @@ class SubmissionUnknown(Event):
 
 @frozen(kw_only=True)
 class SubmissionFound(Event):
-    """The task of a submission whose reply was lost was found in the provider's list: by its time, as the only one."""
+    """The task of a submission whose reply was lost was found.
+
+    `by` is "list" (in the provider's list: by its time, as the only one) or "callback" (it named the task, and a query
+    confirmed it).
+    """
 
     task_id: str
     idempotency_key: str
     item_id: str | None = None
+    by: str = "list"
 
 
 @frozen(kw_only=True)

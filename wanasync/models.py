@@ -22,6 +22,7 @@ __all__ = [
     "BatchProgress",
     "BatchStatus",
     "Credits",
+    "Delivery",
     "DownloadStatistics",
     "Forecast",
     "GateStatistics",
@@ -220,6 +221,19 @@ class SavedVideo:
     task_id: str
     credits: float | None = None
     resumed_from: int = 0
+
+
+@frozen
+class Delivery:
+    """A callback that came to the URL of one of our submissions, and was proved to.
+
+    `idempotency_key` is the submission's, by the URL. `task_id` is what the body says, and so a hint: whoever has the
+    URL can have written it. `received_at` is unix seconds.
+    """
+
+    idempotency_key: str
+    task_id: str
+    received_at: float
 
 
 class OutcomeState(enum.StrEnum):

@@ -56,6 +56,8 @@ MISSING_BASE, MISSING_CAP = 5.0, 300.0
 RESULTS_BASE, RESULTS_CAP = 2.0, 15.0
 CONFIRMATIONS = (2.0, 5.0, 15.0)
 """Waits between the looks at a task that a callback said has ended, while the query still says otherwise."""
+EARLY_HINTS = 1000
+"""Hints at tasks that nobody follows that are remembered."""
 DENIALS, DENIED_SECONDS = 3, 600.0
 PASSING = frozenset({402, 408, 425})
 """Refusals with a 4xx status that say nothing about the task that was asked for."""
@@ -124,6 +126,7 @@ class Poller:
         self._lane = PollLane(config.polls_per_second, config.max_polls_in_flight, rng)
         self._followed: dict[str, _Followed] = {}
         self._denials: dict[str, tuple[int, float]] = {}
+        self._early_hints: dict[str, None] = {}
         self._polls: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._turn_is_due = False
@@ -169,10 +172,29 @@ class Poller:
             self._forget(item)
 
     def deliver(self, snapshot: TaskSnapshot) -> None:
-        """Take in what a callback said. Anybody may have sent it, so it is a hint that brings a query about."""
-        item = self._followed.get(snapshot.id)
-        if item is None or item.hints or not snapshot.status.is_final:
+        """Take in a look from elsewhere: one that found the task at its end is a hint."""
+        if snapshot.status.is_final:
+            self.hint(snapshot.id)
+
+    def hint(self, task_id: str) -> None:
+        """A callback said that the task has ended. Anybody may have sent it, so it only brings a query about.
+
+        With callbacks, one for a task that is not followed yet is remembered: it may overtake the submission's reply.
+        """
+        item = self._followed.get(task_id)
+        if item is None:
+            self._remember_hint(task_id)
+        elif not item.hints:
+            self._follow_hint(item)
+
+    def _remember_hint(self, task_id: str) -> None:
+        if not self._policy.callbacks:
             return
+        self._early_hints[task_id] = None
+        if len(self._early_hints) > EARLY_HINTS:
+            del self._early_hints[next(iter(self._early_hints))]
+
+    def _follow_hint(self, item: _Followed) -> None:
         item.hints = 1
         self._agenda.urge(item, self._now())
         self._wake()
@@ -214,6 +236,9 @@ class Poller:
         else:
             # It may have ended long ago.
             self._agenda.plan(item, now)
+        if task_id in self._early_hints:
+            del self._early_hints[task_id]
+            self._follow_hint(item)
         self._wake()
         return item
 

@@ -22,6 +22,7 @@ from wanasync.edges.targets import free_target
 from wanasync.edges.transport import Transport
 from wanasync.engine.announcer import Announcer, Emit, as_listeners
 from wanasync.engine.batch import Batch, Requests
+from wanasync.engine.callbacks import CALLBACK_WAIT, CallbackDesk, Callbacks
 from wanasync.engine.gate import Gate
 from wanasync.engine.poller import Poller
 from wanasync.engine.recent import RecentTasks
@@ -30,6 +31,7 @@ from wanasync.engine.submitter import NeverSent, NoLog, Submitter
 from wanasync.engine.task import Following, Task
 from wanasync.errors import (
     APIConnectionError,
+    CallbackError,
     ConfigError,
     RateLimitError,
     ServerError,
@@ -39,6 +41,7 @@ from wanasync.errors import (
 )
 from wanasync.models import Credits, SavedVideo, Statistics, TaskSnapshot, VideoRequest, as_request
 from wanasync.rules import calls, naming, replies
+from wanasync.rules.callbacks import check_reachable
 from wanasync.rules.replies import Accepted, Refused, Reply, Throttled, Unknown
 
 if TYPE_CHECKING:
@@ -62,9 +65,12 @@ class WanSession:
     `api_key` and `base_url` fall back to `config`, then to `WAN_API_KEY` and `WAN_BASE_URL`. An injected
     `client_session` serves the API, a `download_session` the video links; neither is ever closed here, and the key
     is sent to the API's origin only. `on_event` is a listener or several, each called with each event, see
-    `wanasync.events`; an async one is awaited beside the work. `clock` gives unix seconds.
+    `wanasync.events`; an async one is awaited beside the work. `callbacks` is a `wanasync.webhooks.CallbackReceiver`:
+    each submission then carries a callback URL of its own, and polling is the safety net only. `clock` gives unix
+    seconds.
 
-    Raises `ConfigError` where no key is given; each call raises `SessionError` on a session that is not open.
+    Raises `ConfigError` where no key is given or the provider can't reach the receiver; each call raises
+    `SessionError` on a session that is not open.
     """
 
     def __init__(
@@ -77,12 +83,17 @@ class WanSession:
         download_session: aiohttp.ClientSession | None = None,
         trace_configs: Sequence[aiohttp.TraceConfig] = (),
         on_event: events.Listener | Iterable[events.Listener] | None = None,
+        callbacks: Callbacks | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.config = _settled(api_key, base_url, config)
         self._sessions = {"client_session": client_session, "download_session": download_session}
         self._trace_configs = trace_configs
         self._listeners = as_listeners(on_event)
+        if callbacks is not None:
+            check_reachable(callbacks.public_url, self.config.base_url)
+        self._callbacks = callbacks
+        self._desk: CallbackDesk | None = None
         self._clock = clock
         self._loop: asyncio.AbstractEventLoop | None = None
         self._open = False
@@ -107,6 +118,7 @@ class WanSession:
             clock=self._clock,
             rng=jitter,
             observe=self._observe,
+            callbacks=self._callbacks is not None,
             miss=None if emit is None else self._tell_miss,
         )
         self._saver = Saver(self._transport, self._ask, config, clock=self._clock, emit=emit)
@@ -116,6 +128,9 @@ class WanSession:
             self._poller, self._saver, self.query, self._check, self._clock, config.link_lifetime, emit
         )
         self._open = True
+        if self._callbacks is not None:
+            self._desk = CallbackDesk(self._callbacks, self._poller.hint, self.query)
+            self._desk.start()
         self._tell_opened()
         return self
 
@@ -130,6 +145,8 @@ class WanSession:
             return
         self._open = False
         await self._submitter.drain()
+        if self._desk is not None:
+            await self._desk.close()
         await self._poller.close()
         await self._saver.close()
         if self._emit is not None:
@@ -143,19 +160,23 @@ class WanSession:
 
         Waits at the gate as long as the provider's limits ask for. Raises `RequestValidationError`, an `APIError`
         where the provider refused, `APIConnectionError` where it can't be reached, and `SubmissionUnknownError` where
-        the reply was lost (see `Config.on_unknown`). When cancelled on the wire, the submission is still finished
-        and its task id logged.
+        the reply was lost (see `Config.on_unknown`, and `resolve`). When cancelled on the wire, the submission is
+        still finished and its task id logged.
         """
         self._check()
         return await self._submit(as_request(request), calls.new_idempotency_key(_secrets))
 
     async def _submit(self, request: VideoRequest, key: str) -> Task:
+        began = self._clock()
+        callback_url = None if self._desk is None else self._desk.url(request, key, began)
         waits = full_jitter(RETRY_BASE, RETRY_CAP)
         unreached = lost = 0
         while True:
             came = self._clock()
             ticket = await self._gate.admit(interactive=True)
-            result = await self._submitter.submit(ticket, request, key, NoLog(), waited=self._clock() - came)
+            result = await self._submitter.submit(
+                ticket, request, key, NoLog(), waited=self._clock() - came, callback_url=callback_url
+            )
             match result:
                 case Accepted(snapshot=snapshot):
                     return self._handle(snapshot.id, snapshot, self._clock())
@@ -170,8 +191,33 @@ class WanSession:
                 case Unknown():
                     lost += 1
                     if self.config.on_unknown == "hold" or lost >= self.config.connect_attempts:
+                        if self._desk is not None:
+                            self._desk.note_lost(key, request, began)
                         raise SubmissionUnknownError(result.reason, key, result.status, result.body)
             await asyncio.sleep(next(waits))
+
+    async def resolve(self, idempotency_key: str, *, timeout: float = CALLBACK_WAIT) -> Task:
+        """The task of a submission whose reply was lost, once the provider has called back for it.
+
+        `idempotency_key` is in the `SubmissionUnknownError`. The callback comes when the task has ended, so this takes
+        minutes; it may have come already. What it says is confirmed by a query. Raises `SubmissionUnknownError` again
+        where none has come within `timeout` seconds (no task was made, or its callback is lost), and `CallbackError`
+        in a session without callbacks.
+        """
+        self._check()
+        if self._desk is None:
+            raise CallbackError("nobody receives callbacks here: open the session with callbacks=CallbackReceiver(...)")
+        found = await self._desk.task_of(self._desk.lost(idempotency_key), timeout, self._is_known)
+        if found is None:
+            raise SubmissionUnknownError(f"no callback came within {timeout:g} s", idempotency_key)
+        if self._emit is not None:
+            at = self._clock()
+            self._emit(events.SubmissionFound(at=at, task_id=found.id, idempotency_key=idempotency_key, by="callback"))
+        self._submitter.recently_accepted.append(found.id)
+        return self._handle(found.id, found)
+
+    async def _is_known(self, task_id: str) -> bool:
+        return task_id in self._submitter.recently_accepted
 
     def attach(self, task_id: str) -> Task:
         """A handle from an id alone, of this or any other program. Nothing is sent."""
@@ -193,8 +239,9 @@ class WanSession:
         """Submit, wait and save. `to` is a file that must not exist yet, or a directory.
 
         `timeout` (seconds) is for the making; time in the provider's queue counts with `count_queue` only, so that
-        without it a task that never leaves the queue is waited for without end (see `Task.wait`). Raises
-        `TaskTimeoutError` carrying the id, and what `submit`, `Task.wait` and `Task.save` raise.
+        without it a task that never leaves the queue is waited for without end (see `Task.wait`). With callbacks, a
+        submission whose reply was lost is waited for too (see `resolve`). Raises `TaskTimeoutError` carrying the id,
+        and what `submit`, `Task.wait` and `Task.save` raise.
         """
         self._check()
         request = as_request(request)
@@ -212,7 +259,12 @@ class WanSession:
         count_queue: bool,
     ) -> SavedVideo:
         target = await asyncio.to_thread(free_target, to, naming.slug(request.prompt) or "video")
-        task = await self._submit(request, key)
+        try:
+            task = await self._submit(request, key)
+        except SubmissionUnknownError:
+            if self._desk is None or request.callback_url is not None:
+                raise
+            task = await self.resolve(key)
         return await task.save(target, timeout=timeout, count_queue=count_queue)
 
     async def _told(

@@ -88,14 +88,16 @@ class Submitter:
         item_id: str | None = None,
         *,
         waited: float = 0.0,
+        callback_url: str | None = None,
     ) -> SubmitResult:
         """Send one POST with an admitted `ticket`; settles the ticket. When cancelled, the POST is still finished.
 
-        `waited` is how many seconds it took to get the ticket, for those who listen.
+        `waited` is how many seconds it took to get the ticket, for those who listen. `callback_url` goes with a
+        request that has none itself, the same one whenever `key` is the same.
         """
         # A step that has succeeded answers by itself: asyncio.shield would take two more turns of the loop.
         answer: asyncio.Future[SubmitResult] = asyncio.get_running_loop().create_future()
-        step = asyncio.create_task(self._answer(answer, ticket, request, key, log, item_id, waited))
+        step = asyncio.create_task(self._answer(answer, ticket, request, key, log, item_id, waited, callback_url))
         self._under_way.add(step)
         step.add_done_callback(partial(self._ended, answer))
         try:
@@ -126,8 +128,9 @@ class Submitter:
         log: SubmissionLog,
         item_id: str | None,
         waited: float,
+        callback_url: str | None,
     ) -> SubmitResult:
-        result = await self._step(ticket, request, key, log, item_id, waited)
+        result = await self._step(ticket, request, key, log, item_id, waited, callback_url)
         if not answer.done():
             answer.set_result(result)
         return result
@@ -140,6 +143,7 @@ class Submitter:
         log: SubmissionLog,
         item_id: str | None,
         waited: float,
+        callback_url: str | None,
     ) -> SubmitResult:
         # The context settles the ticket as unknown if anything in here raises.
         with ticket:
@@ -150,7 +154,7 @@ class Submitter:
                 raise
             if self._emit is not None:
                 self._emit(self._started(request, key, item_id, waited))
-            result = await self._post(request, key)
+            result = await self._post(request, key, callback_url)
             self._settle(ticket, result)
         await log.answered(result)
         self._log(result, key)
@@ -158,8 +162,8 @@ class Submitter:
             self._tell(self._emit, result, key, item_id)
         return result
 
-    async def _post(self, request: VideoRequest, key: str) -> SubmitResult:
-        call = calls.submit_call(self._config.base_url, request, key)
+    async def _post(self, request: VideoRequest, key: str, callback_url: str | None) -> SubmitResult:
+        call = calls.submit_call(self._config.base_url, request, key, callback_url)
         try:
             reply = await self._transport.send(call)
         except ReplyLostError as error:

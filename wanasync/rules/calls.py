@@ -61,8 +61,8 @@ class Call:
     body: bytes | None = field(default=None, repr=False)
 
 
-def submit_call(base_url: str, request: VideoRequest, idempotency_key: str) -> Call:
-    """The submission of `request`, which costs money.
+def submit_call(base_url: str, request: VideoRequest, idempotency_key: str, callback_url: str | None = None) -> Call:
+    """The submission of `request`, which costs money; with `callback_url`, where the request has none itself.
 
     The key goes with it because the provider's newest own client sends one; where the host ignores it, it is
     harmless. Raises `RequestValidationError` for a malformed key.
@@ -71,12 +71,15 @@ def submit_call(base_url: str, request: VideoRequest, idempotency_key: str) -> C
         raise RequestValidationError(
             "idempotency_key", idempotency_key, "must be 16 to 96 letters, digits, dots, dashes or underscores"
         )
+    body = wire.request_body(request)
+    if callback_url is not None:
+        body.setdefault("callback_url", callback_url)
     return Call(
         CallKind.SUBMIT,
         "POST",
         _join(base_url, "/v1/videos/generations"),
         (*_JSON, ("Idempotency-Key", idempotency_key)),
-        _encode(wire.request_body(request)),
+        _encode(body),
     )
 
 

@@ -18,7 +18,16 @@ from attrs import field, frozen
 from wanasync.errors import RequestValidationError
 from wanasync.rules.addresses import host_problem
 
-__all__ = ["DEFAULT_MODEL", "MAX_URL_LENGTH", "MODELS", "ModelSpec", "check", "check_prompt", "defaults"]
+__all__ = [
+    "DEFAULT_MODEL",
+    "MAX_URL_LENGTH",
+    "MODELS",
+    "ModelSpec",
+    "check",
+    "check_callback_url",
+    "check_prompt",
+    "defaults",
+]
 
 DEFAULT_MODEL = "wan2.5-text-to-video"
 
@@ -200,7 +209,8 @@ def _links(spec: ModelSpec) -> str:
     return " or ".join(str(count) for count in spec.image_counts)
 
 
-def _check_callback_url(_: ModelSpec, value: Any, __: Mapping[str, Any]) -> None:
+def check_callback_url(value: Any) -> None:
+    """Hold a callback URL against the provider's document. Raises `RequestValidationError`."""
     parts = _split_url("callback_url", value)
     if len(value) > MAX_URL_LENGTH:
         _refuse("callback_url", value, f"has {len(value)} characters, at most {MAX_URL_LENGTH} are allowed")
@@ -240,7 +250,7 @@ _RULES: Mapping[str, Callable[[ModelSpec, Any, Mapping[str, Any]], None]] = Mapp
         "duration": _check_duration,
         "prompt_extend": _check_prompt_extend,
         "image_urls": _check_image_urls,
-        "callback_url": _check_callback_url,
+        "callback_url": lambda _, value, __: check_callback_url(value),
     }
 )
 

@@ -1,4 +1,7 @@
-"""Finding the tasks of lost submissions in the provider's list of recent tasks.
+"""Finding the tasks of lost submissions: by callback, or in the provider's list of recent tasks.
+
+A callback names its task, under a URL that nobody but the provider was given: that is taken for true unless something
+speaks against it, see `objection`.
 
 The list tells when a task was created and for which model, but not its prompt, so a match is a conclusion, and the
 money makes it a serious one: a task of another program with the same key, taken for ours, would put the wrong video
@@ -19,7 +22,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from attrs import Factory, frozen
 
-__all__ = ["QUIET", "Listed", "Lost", "Resolution", "reach", "resolve"]
+from wanasync.models import TaskSnapshot
+
+__all__ = ["QUIET", "Claim", "Listed", "Lost", "Resolution", "objection", "reach", "resolve"]
 
 QUIET = 600.0
 """Seconds before and after, in which a stranger would show that the key is not ours alone."""
@@ -76,6 +81,32 @@ class _Window:
 
     def is_near(self, task: Listed) -> bool:
         return self.start - QUIET <= task.created <= self.end + QUIET
+
+
+@frozen
+class Claim:
+    """A submission whose task is looked for by callback; what isn't known of it speaks against nothing.
+
+    `sent` is when it went out at the earliest, in unix seconds by our clock.
+    """
+
+    key: str
+    model: str | None = None
+    sent: float | None = None
+
+
+def objection(claim: Claim, found: TaskSnapshot, *, is_taken: bool) -> str | None:
+    """What speaks against the task that was called back for a submission being its own; None where nothing does.
+
+    Prompts aren't compared: the provider rewrites them, and shows the one or the other.
+    """
+    if is_taken:
+        return "it is another submission's"
+    if None not in (claim.model, found.model) and claim.model != found.model:
+        return f"it is a task for {found.model}, not for {claim.model}"
+    if claim.sent is not None and found.created is not None and found.created < claim.sent - GUESS:
+        return f"it was made {claim.sent - found.created:.0f} s before that was sent"
+    return None
 
 
 def reach(lost: Iterable[Lost]) -> float:
