@@ -77,7 +77,9 @@ class TestConfig:
             Config(api_key=key)
         assert "s3cr" not in str(caught.value)
 
-    @pytest.mark.parametrize("name", ["connect_timeout", "read_timeout", "link_lifetime", "polls_per_second"])
+    @pytest.mark.parametrize(
+        "name", ["connect_timeout", "read_timeout", "link_lifetime", "task_patience", "polls_per_second"]
+    )
     @pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf"), "5", None, True])
     def test_refuses_amounts_that_are_none(self, name: str, value: Any) -> None:
         with pytest.raises(ConfigError, match=f"{name} must be a number above 0"):

@@ -127,7 +127,9 @@ class Config:
     `limits` are the provider's limits where they are known. `on_unknown` says what to do with a submission whose
     reply was lost: hold (never sent again), replay (same key again, for hosts that honour `Idempotency-Key`) or
     resubmit (send again and accept that it may be paid twice). `link_lifetime` is how long a link lives;
-    `results_grace` how long a completed task may go without links. `allow_private_links` lets links be http or
+    `results_grace` how long a completed task may go without links. `task_patience` is for how long after its submission
+    a batch waits for a task: tasks take minutes, and what has not come within the day that links live is not worth
+    keeping a run open for. `allow_private_links` lets links be http or
     point to internal addresses; None allows it only where the base URL itself is on loopback.
     `allow_plain_http` lets a key go to an http base URL beyond this machine, for networks of one's own.
     `proxy` is used for every connection; None reads the environment once, when the session opens.
@@ -146,6 +148,7 @@ class Config:
     on_unknown: str = field(default="hold", validator=_check_on_unknown)
     link_lifetime: float = field(default=24 * 3600.0, validator=_positive)
     results_grace: float = field(default=120.0, validator=_positive)
+    task_patience: float = field(default=24 * 3600.0, validator=_positive)
     polls_per_second: float = field(default=20.0, validator=_positive)
     allow_private_links: bool | None = field(default=None, validator=_flag)
     allow_plain_http: bool = field(default=False, validator=_is_flag)

@@ -67,6 +67,37 @@ class TestTheMainJob:
         assert all(record["resumed"] for record in again.records)
         assert len(emulator.ledger.entries) == 3
 
+    def test_a_task_that_does_not_end_is_left_to_the_next_run(
+        self, wanasync: Command, emulate: Emulate, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        emulator = emulate(trouble=Trouble.script(task=["stuck"]))
+        monkeypatch.setenv("WAN_TASK_PATIENCE", "1.5")
+        ended = wanasync("run", prompts("A cat"), "--json")
+        assert ended.code == 1
+        (pending,) = ended.records
+        assert pending["state"] == "pending"
+        assert pending["error"]["type"] == "TaskTimeoutError"
+        assert f"wanasync fetch {pending['task_id']}" in ended.err
+        assert "1 pending" in ended.err
+        assert "To go on: wanasync run list.txt" in ended.err
+        assert len(emulator.ledger.entries) == 1
+
+    def test_a_file_that_is_in_the_way_is_named_before_anything_is_paid(
+        self, wanasync: Command, emulate: Emulate
+    ) -> None:
+        emulator = emulate()
+        Path("videos").mkdir()
+        Path("videos/dog.mp4").write_text("somebody's own")
+        source = prompts("prompt,file", "A cat,cat", "A dog,dog", name="list.csv")
+        ended = wanasync("run", source, "--to", "videos")
+        assert ended.code == 2
+        assert "line 3, file" in ended.err
+        assert not emulator.ledger.entries
+        Path("videos/dog.mp4").unlink()
+        for _ in range(2):
+            assert wanasync("run", source, "--to", "videos").code == 0
+        assert len(emulator.ledger.entries) == 2
+
     def test_json_gives_one_object_for_each_outcome_and_nothing_else(self, wanasync: Command, emulate: Emulate) -> None:
         emulate()
         source = prompts(

@@ -1,19 +1,23 @@
 from __future__ import annotations
 
+import asyncio
 import io
 import os
 import subprocess
 import sys
 import threading
+import time
 import tracemalloc
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from wanasync.edges.journal import Journal
 from wanasync.edges.lists import RequestList
 from wanasync.errors import ListError
 from wanasync.models import BatchItem, VideoRequest
+from wanasync.rules.records import PlannedItem
 
 
 def write(path: Path, content: str | bytes) -> Path:
@@ -236,3 +240,47 @@ class TestFingerprint:
             assert requests.check() == 2
             assert [item.request.prompt for item in requests] == ["a", "b"]
             assert requests.fingerprint() == first
+
+
+class TestFilesInTheWay:
+    """With the directory of the videos, `check` also looks at what lies there."""
+
+    LIST = "prompt,file\na,mine\nb,clips/yours.mp4\nc,\n"
+
+    def check(self, tmp_path: Path) -> int:
+        with RequestList(write(tmp_path / "list.csv", self.LIST)) as requests:
+            return requests.check(to=tmp_path / "videos")
+
+    def test_a_new_directory_has_none(self, tmp_path: Path) -> None:
+        assert self.check(tmp_path) == 3
+        (tmp_path / "videos").mkdir()
+        assert self.check(tmp_path) == 3
+
+    def test_a_strangers_file_is_named_with_the_line_that_wants_its_name(self, tmp_path: Path) -> None:
+        (tmp_path / "videos" / "clips").mkdir(parents=True)
+        (tmp_path / "videos" / "clips" / "yours.mp4").touch()
+        with pytest.raises(ListError) as caught:
+            self.check(tmp_path)
+        (problem,) = caught.value.problems
+        assert (problem.line, problem.field) == (3, "file")
+        assert "clips/yours.mp4" in problem.reason
+
+    def test_what_the_batch_has_saved_is_in_nobodys_way(self, tmp_path: Path) -> None:
+        async def plan() -> None:
+            async with await Journal.open(tmp_path / "videos", now=time.time) as journal:
+                await journal.plan([PlannedItem(0, VideoRequest("a"), None, "mine")])
+
+        asyncio.run(plan())
+        (tmp_path / "videos" / "mine.mp4").touch()
+        assert self.check(tmp_path) == 3
+        (tmp_path / "videos" / "clips").mkdir()
+        (tmp_path / "videos" / "clips" / "yours.mp4").touch()
+        with pytest.raises(ListError):
+            self.check(tmp_path)
+
+    def test_a_broken_journal_is_left_to_the_run_to_tell_of(self, tmp_path: Path) -> None:
+        write_below = tmp_path / "videos" / ".wanasync"
+        write_below.mkdir(parents=True)
+        (write_below / "journal.db").write_bytes(b"no database at all")
+        (tmp_path / "videos" / "mine.mp4").touch()
+        assert self.check(tmp_path) == 3

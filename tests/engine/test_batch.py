@@ -160,6 +160,30 @@ async def test_clashing_ids_and_files_spoil_no_other_item(tmp_path: Path) -> Non
 
 
 @virtual_time
+async def test_a_strangers_file_under_a_wanted_name_costs_nothing_but_its_own_item(tmp_path: Path) -> None:
+    (tmp_path / "c.mp4").write_text("somebody's own")
+    items = [
+        BatchItem(VideoRequest("c"), file="c.mp4"),
+        BatchItem(VideoRequest("d"), file="d.mp4"),
+        BatchItem(VideoRequest("e")),
+    ]
+    async with emulated() as (emu, wan):
+        told = await outcomes(wan, items, tmp_path)
+        assert states(told) == {OutcomeState.SAVED: 2, OutcomeState.REJECTED: 1}
+        (rejected,) = [outcome for outcome in told if outcome.state is OutcomeState.REJECTED]
+        assert isinstance(rejected.error, RequestValidationError)
+        assert rejected.error.field == "file"
+        assert rejected.index == 0
+        assert len(emu.ledger.entries) == 2
+        assert (tmp_path / "c.mp4").read_text() == "somebody's own"
+
+        (tmp_path / "c.mp4").rename(tmp_path / "mine.mp4")
+        told = await outcomes(wan, items, tmp_path)
+        assert states(told) == {OutcomeState.SAVED: 3}
+        assert len(emu.ledger.entries) == 3
+
+
+@virtual_time
 async def test_failed_tasks_are_told_and_not_bought_again(tmp_path: Path) -> None:
     async with emulated(trouble=Trouble.script(task=["failed=content_policy_violation", "failed_without_error"])) as (
         emu,

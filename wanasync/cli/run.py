@@ -86,7 +86,7 @@ def run(job: RunJob, screen: Screen, *, dry: bool = False) -> int:
     with RequestList(job.source, format=job.format, defaults=job.defaults) as requests:
         try:
             with screen.busy(f"reading {requests.name}"):
-                total = (None if dry else _known_items(job, requests)) or requests.check()
+                total = (None if dry else _known_items(job, requests)) or requests.check(to=job.directory)
         except ListError as error:
             _show_problems(error, screen)
             return exits.USAGE

@@ -7,9 +7,11 @@ twice is copied to a temporary file on the way.
 from __future__ import annotations
 
 import codecs
+import contextlib
 import hashlib
 import io
 import json
+import os
 import shutil
 import sys
 import tempfile
@@ -25,6 +27,8 @@ from wanasync.models import BatchItem, ListProblem
 from wanasync.rules.clashes import Clashes
 from wanasync.rules.lists import FORMATS, ListLine, judge, read
 from wanasync.rules.listtext import MAX_LINE
+from wanasync.rules.listtext import shown as text_shown
+from wanasync.rules.naming import wanted_name
 
 __all__ = ["RequestList"]
 
@@ -81,15 +85,19 @@ class RequestList:
     def close(self) -> None:
         self._file.close()
 
-    def check(self, *, shown: int = 20) -> int:
+    def check(self, *, shown: int = 20, to: str | os.PathLike[str] | None = None) -> int:
         """Judge every line, and that no two share an id or file. Returns how many items there are.
+
+        With `to`, the directory of the videos, no line may want the name of a file that lies there and is not a video
+        of that directory's batch.
 
         Raises `ListError` with the first `shown` problems and their count; also for a list without any item.
         """
         clashes = Clashes()
         found = _Findings(shown)
-        for line in self._lines(judge):
-            found.add(clashes.check(line))
+        with _strange_files(to) as is_strange:
+            for line in self._lines(judge):
+                found.add(_of_its_own(clashes.check(line), is_strange))
         if clashes.again and not found.problems:
             items = (line for line in self._lines(read) if line.item is not None)
             for index, line in enumerate(items):
@@ -141,6 +149,28 @@ class RequestList:
 
     def _unreadable(self, error: OSError) -> ListError:
         return ListError(f"{self.name}: can't be read: {error.strerror or error}")
+
+
+def _strange_files(
+    directory: str | os.PathLike[str] | None,
+) -> contextlib.AbstractContextManager[Callable[[str], bool] | None]:
+    if directory is None:
+        return contextlib.nullcontext()
+    # Not before it is needed: it brings SQLite along.
+    from wanasync.edges.journal import strange_files
+
+    return strange_files(Path(directory))
+
+
+def _of_its_own(line: ListLine, is_strange: Callable[[str], bool] | None) -> ListLine:
+    """The line as it was, or with the file that is in its way."""
+    if is_strange is None or line.item is None or line.item.file is None:
+        return line
+    name = wanted_name(line.item.file)
+    if not is_strange(name):
+        return line
+    reason = f"{text_shown(name)} is there already and is not this batch's; move it away, or name another file"
+    return ListLine(line.number, None, (ListProblem(line.number, "file", reason),))
 
 
 def _digest() -> hashlib.blake2b:

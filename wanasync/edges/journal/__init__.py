@@ -4,10 +4,12 @@ A directory holds one journal, `.wanasync/journal.db`, and one process at a time
 may read it meanwhile. What a method has returned is on the disk: committed and synced.
 
 `writer` is the async shell, `store` the database behind it; `opening` makes or finds the database, `schema`
-says how records lie in it, and `planning` matches a list with what is known.
+says how records lie in it, and `planning` matches a list with what is known. `strangers` tells which files in the
+directory are none of its videos.
 """
 
 from wanasync.edges.journal.store import CHUNK, FOLDER
+from wanasync.edges.journal.strangers import strange_files
 from wanasync.edges.journal.writer import Journal
 
-__all__ = ["CHUNK", "FOLDER", "Journal"]
+__all__ = ["CHUNK", "FOLDER", "Journal", "strange_files"]

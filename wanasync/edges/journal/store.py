@@ -45,9 +45,10 @@ from wanasync.edges.journal.schema import (
 from wanasync.edges.lock import DirectoryLock, holder_of
 from wanasync.errors import JournalError
 from wanasync.rules.lifecycle import TRANSITIONS, ItemEvent, ItemState
+from wanasync.rules.naming import name_key
 from wanasync.rules.records import ItemRecord, PlannedItem, Totals, advance
 
-__all__ = ["CHUNK", "FOLDER", "Store"]
+__all__ = ["CHUNK", "DATABASE", "FOLDER", "Store", "has_files"]
 
 FOLDER = ".wanasync"
 DATABASE = "journal.db"
@@ -102,7 +103,7 @@ class Store:
             self._connection = connect_to_read(self.path)
         else:
             make_folder(self.path.parent)
-            self._has_files = _has_files(self.directory)
+            self._has_files = has_files(self.directory)
             self._lock.acquire()
             self._connection = connect_to_write(self.path)
         check_ours(self._db, self.path, read_only=self._read_only)
@@ -337,6 +338,10 @@ class Store:
         marks = ",".join("?" * len(hashes))
         return dict(self._db.execute(f"SELECT hash, seq FROM name WHERE hash IN ({marks})", hashes).fetchall())  # noqa: S608
 
+    def is_owned(self, name: str) -> bool:
+        """Whether the name is, or was, given to an item."""
+        return bool(self.name_owners([name_key(name)]))
+
     def is_strange(self, name: str) -> bool:
         """Whether a file of this name lies in the directory. None does in a new one, which saves a million looks."""
         return self._has_files and os.path.lexists(self.directory / name)
@@ -372,7 +377,7 @@ def _file_numbers(path: Path) -> list[int]:
     return numbers
 
 
-def _has_files(directory: Path) -> bool:
+def has_files(directory: Path) -> bool:
     with os.scandir(directory) as entries:
         return any(entry.name != FOLDER for entry in entries)
 

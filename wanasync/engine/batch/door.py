@@ -49,6 +49,9 @@ class Batch:
     whose items have left the list since are saved and told too. A `RequestList` that an earlier run has read, unchanged
     since, is not read again: the journal tells it, and what is left of it goes first.
 
+    A task that has not ended `Config.task_patience` seconds after its submission is told as pending, with a
+    `TaskTimeoutError` that says how to go on; the next run follows it again, for ten minutes at least.
+
     Leaving the block stops submitting, lets POSTs on the wire end and cancels waiting and downloads; tasks go on at the
     provider and the next run goes on with them.
 
@@ -87,7 +90,13 @@ class Batch:
         lost = LostAndFound(run, gate, submitter, recent, self._follower)
         self._dispatcher = Dispatcher(run, gate, submitter, self._learned, lost, self._follower, limit=limit)
         self._intake = Intake(run, requests, gate, self._dispatcher, lost, self._follower, collector)
-        self._lanes = (self._intake.read, self._dispatcher.dispatch, lost.look_up, collector.watch_links)
+        self._lanes = (
+            self._intake.read,
+            self._dispatcher.dispatch,
+            lost.look_up,
+            self._follower.lose_patience,
+            collector.watch_links,
+        )
         run.on_stop = self._dispatcher.stop
         self._ended = False
 

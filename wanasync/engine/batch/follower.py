@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 
@@ -9,21 +10,28 @@ from wanasync.engine.batch.collector import Collector
 from wanasync.engine.batch.run import Run, paid_task, stop_reason
 from wanasync.engine.poller import Poller
 from wanasync.engine.task import failed
-from wanasync.errors import TaskError, WanError
+from wanasync.errors import TaskError, TaskTimeoutError, WanError
 from wanasync.models import TaskSnapshot, TaskStatus
 from wanasync.rules.failures import may_try_again, wait_before
 from wanasync.rules.lifecycle import ItemEvent, ItemState
 from wanasync.rules.links import death_of
 from wanasync.rules.outcomes import outcome
+from wanasync.rules.patience import patience_left
 from wanasync.rules.records import ItemRecord
 
 __all__ = ["Follower"]
 
 logger = logging.getLogger("wanasync.batch")
 
+LONGEST_NAP = 300.0
+"""Seconds between two looks at who has waited long enough; or a tenth of the patience, where that is less."""
+
 
 class Follower:
-    """Knows which tasks are under way, and whose they are. `again` takes an item that is to have another task."""
+    """Knows which tasks are under way, whose they are, and until when they are waited for.
+
+    `again` takes an item that is to have another task.
+    """
 
     def __init__(
         self,
@@ -39,7 +47,7 @@ class Follower:
         self._collector = collector
         self._again = again
         self._retry_failed = retry_failed
-        self._live: dict[str, str] = {}
+        self._live: dict[str, tuple[str, float]] = {}
 
     def __len__(self) -> int:
         return len(self._live)
@@ -51,8 +59,11 @@ class Follower:
 
     def follow(self, record: ItemRecord) -> None:
         task_id = paid_task(record)
-        self._live[task_id] = record.key
-        self._run.teller.wait_started(record, task_id)
+        run = self._run
+        left = patience_left(record.submitted_at, run.clock(), run.config.task_patience)
+        # By the loop's clock, which nobody sets.
+        self._live[task_id] = record.key, asyncio.get_running_loop().time() + left
+        run.teller.wait_started(record, task_id)
         self._poller.follow(
             task_id, self._heard, submitted_at=record.submitted_at, estimated_time=record.estimated_time
         )
@@ -65,24 +76,48 @@ class Follower:
     def _heard(self, news: TaskSnapshot | WanError) -> None:
         if isinstance(news, TaskError):
             self._run.teller.wait_ended(news.task_id, news)
-            self._run.spawn(self._lost(self._live.pop(news.task_id), news))
+            self._run.spawn(self._lost(self._live.pop(news.task_id)[0], news))
         elif isinstance(news, WanError):
             self._deaf(news)
         elif news.is_final:
             self._run.teller.wait_ended(news.id, news)
-            self._run.spawn(self._finished(self._live.pop(news.id), news))
+            self._run.spawn(self._finished(self._live.pop(news.id)[0], news))
 
     def _deaf(self, error: WanError) -> None:
         """No poll can succeed any more: all tasks are left for the next run."""
         self._run.stop(stop_reason(error), error)
         live, self._live = self._live, {}
-        for task_id, key in live.items():
+        for task_id, (key, _) in live.items():
             self._run.teller.wait_ended(task_id, error)
             self._run.spawn(self._left_pending(key, error))
 
     async def _left_pending(self, key: str, error: WanError) -> None:
         record = await self._run.journal.get(key)
         self._run.tell(outcome(record, self._run.directory, error=error), record)
+
+    async def lose_patience(self) -> None:
+        """Let go of tasks that do not end, as long as the batch goes on: it would never end itself."""
+        while True:
+            await asyncio.sleep(self._nap())
+            now = asyncio.get_running_loop().time()
+            for task_id in [task_id for task_id, (_, until) in self._live.items() if until <= now]:
+                self._give_up(task_id)
+
+    def _nap(self) -> float:
+        now = asyncio.get_running_loop().time()
+        soonest = min((until for _, until in self._live.values()), default=now + LONGEST_NAP)
+        return min(max(soonest - now, 0.0), LONGEST_NAP, self._run.config.task_patience / 10)
+
+    def _give_up(self, task_id: str) -> None:
+        self._poller.unfollow(task_id, self._heard)
+        key, _ = self._live.pop(task_id)
+        patience = self._run.config.task_patience
+        span = f"{patience / 3600:g} h" if patience >= 3600 else f"{patience:g} s"
+        words = f"the provider has not ended it {span} after its submission"
+        logger.warning("task %s: %s; it is left to the next run", task_id, words)
+        error = TaskTimeoutError(f"{words}; run again to go on, or: wanasync fetch {task_id}", task_id)
+        self._run.teller.wait_ended(task_id, error)
+        self._run.spawn(self._left_pending(key, error))
 
     async def _lost(self, key: str, error: TaskError) -> None:
         record = await self._run.journal.record(key, ItemEvent.LOST, error_message=str(error))
