@@ -15,7 +15,11 @@ __all__ = ["emulated", "session_on"]
 
 def session_on(emu: Emulator, **options: Any) -> WanSession:
     """A session, not opened yet, whose clock is the virtual one. `config` options may be given by name."""
-    keywords = {name: options.pop(name) for name in ("on_event", "client_session", "trace_configs") if name in options}
+    keywords = {
+        name: options.pop(name)
+        for name in ("on_event", "client_session", "trace_configs", "callbacks")
+        if name in options
+    }
     config = Config(api_key=emu.api_key, base_url=emu.base_url, **options)
     return WanSession(config=config, clock=now, **keywords)
 

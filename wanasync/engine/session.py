@@ -310,6 +310,7 @@ class WanSession:
             saver=self._saver,
             submitter=self._submitter,
             recent=self._recent,
+            desk=self._desk,
             clock=self._clock,
             emit=self._emit,
             budget=budget,

@@ -4,7 +4,7 @@ Each room has its part of the data's way, and alone changes what it keeps:
 
     intake      reads the list, plans it in the journal, and sends each item where its row says it stands
     dispatcher  takes planned items to the gate, one at a time, and posts those admitted
-    lost        looks for submissions whose reply was lost in the provider's list
+    lost        looks for submissions whose reply was lost, in the provider's list and its callbacks
     follower    knows which tasks are under way, and hears from the poller how they ended
     collector   has the saver bring finished videos, and watches over their links
     teller      tells listeners of all that

@@ -31,6 +31,8 @@ class Candidate:
     """Listeners were told that it begins."""
     waited: float = 0.0
     """Seconds at the gate, the last time."""
+    first_sent: float | None = None
+    """When its submission went out first, by its row or in this run: it is to be the same whenever it is sent again."""
 
 
 @define

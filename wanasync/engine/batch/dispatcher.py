@@ -16,6 +16,7 @@ from wanasync.engine.batch.learned import Learned
 from wanasync.engine.batch.lost import LostAndFound
 from wanasync.engine.batch.run import STOPS_THE_LANE, Run, stop_reason
 from wanasync.engine.batch.teller import name_of
+from wanasync.engine.callbacks import CallbackDesk
 from wanasync.engine.gate import Gate, Ticket
 from wanasync.engine.submitter import NeverSent, SubmitResult, Submitter
 from wanasync.errors import APIError, BudgetExceededError, JournalError, WanError
@@ -47,6 +48,7 @@ class Dispatcher:
         learned: Learned,
         lost: LostAndFound,
         follower: Follower,
+        desk: CallbackDesk | None,
         *,
         limit: int | None,
     ) -> None:
@@ -56,6 +58,7 @@ class Dispatcher:
         self._learned = learned
         self._lost = lost
         self._follower = follower
+        self._desk = desk
         self._limit = limit
         self._planned: deque[Candidate] = deque()
         self._admission: asyncio.Future[Ticket] | None = None
@@ -67,7 +70,8 @@ class Dispatcher:
         return len(self._planned)
 
     def add(self, record: ItemRecord) -> None:
-        self._planned.append(Candidate(record, is_held=record.state is ItemState.UNKNOWN))
+        again = record.state is ItemState.UNKNOWN
+        self._planned.append(Candidate(record, is_held=again, first_sent=record.submitted_at if again else None))
         self._run.poke()
 
     def stop(self) -> None:
@@ -148,7 +152,13 @@ class Dispatcher:
         log = JournalLog(self._run.journal, record, self._run.clock)
         try:
             result = await self._submitter.submit(
-                ticket, candidate.request, record.idempotency_key, log, name_of(record), waited=candidate.waited
+                ticket,
+                candidate.request,
+                record.idempotency_key,
+                log,
+                name_of(record),
+                waited=candidate.waited,
+                callback_url=None if self._desk is None else self._callback_url(self._desk, candidate),
             )
             candidate.record = log.record
             await self._answered(candidate, result)
@@ -159,6 +169,11 @@ class Dispatcher:
         finally:
             self._run.tally.posting -= 1
             self._run.poke()
+
+    def _callback_url(self, desk: CallbackDesk, candidate: Candidate) -> str | None:
+        if candidate.first_sent is None:
+            candidate.first_sent = self._run.clock()
+        return desk.url(candidate.request, candidate.record.idempotency_key, candidate.first_sent)
 
     def _tell_unwritten(self, candidate: Candidate, task_id: str, error: JournalError) -> None:
         """Paid for, and the journal can't say so any more: the user is the last to whom its id can be given."""

@@ -19,6 +19,7 @@ from wanasync.engine.batch.learned import Learned
 from wanasync.engine.batch.lost import LostAndFound
 from wanasync.engine.batch.run import Run
 from wanasync.engine.batch.teller import Teller
+from wanasync.engine.callbacks import CallbackDesk
 from wanasync.engine.gate import Gate
 from wanasync.engine.poller import Poller
 from wanasync.engine.reading import Requests
@@ -70,6 +71,7 @@ class Batch:
         saver: Saver,
         submitter: Submitter,
         recent: RecentTasks,
+        desk: CallbackDesk | None = None,
         clock: Callable[[], float],
         emit: Emit | None = None,
         budget: float | None = None,
@@ -87,8 +89,8 @@ class Batch:
         self._learned = Learned(run, gate)
         collector = Collector(run, saver)
         self._follower = Follower(run, poller, collector, again=self._again, retry_failed=retry_failed)
-        lost = LostAndFound(run, gate, submitter, recent, self._follower)
-        self._dispatcher = Dispatcher(run, gate, submitter, self._learned, lost, self._follower, limit=limit)
+        lost = LostAndFound(run, gate, submitter, recent, desk, self._follower)
+        self._dispatcher = Dispatcher(run, gate, submitter, self._learned, lost, self._follower, desk, limit=limit)
         self._intake = Intake(run, requests, gate, self._dispatcher, lost, self._follower, collector)
         self._lanes = (
             self._intake.read,

@@ -1,4 +1,4 @@
-"""Submissions whose reply was lost: what does the provider's list tell of them?"""
+"""Submissions whose reply was lost: what do the provider's list, and its callbacks, tell of them?"""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import logging
 
 from wanasync.engine.batch.follower import Follower
 from wanasync.engine.batch.run import Run
+from wanasync.engine.callbacks import CALLBACK_WAIT, CallbackDesk
 from wanasync.engine.gate import Gate
 from wanasync.engine.recent import RecentTasks
 from wanasync.engine.submitter import Submitter
@@ -14,7 +15,7 @@ from wanasync.errors import SubmissionUnknownError
 from wanasync.rules.lifecycle import ItemEvent
 from wanasync.rules.outcomes import outcome, unknown_reason
 from wanasync.rules.records import ItemRecord
-from wanasync.rules.resolution import Resolution
+from wanasync.rules.resolution import Claim, Resolution
 
 __all__ = ["LostAndFound"]
 
@@ -23,13 +24,24 @@ logger = logging.getLogger("wanasync.batch")
 LOOK_UP_AFTER = 15.0
 """Seconds after a lost reply before the provider's list is asked: a task may be some time in coming there, and replies
 are seldom lost alone."""
+CATCH_UP = 5.0
+"""Seconds in which callbacks that came before this run are read."""
 
 
 class LostAndFound:
     """Keeps the items whose submission may have been accepted, until they are found or told as unknown."""
 
-    def __init__(self, run: Run, gate: Gate, submitter: Submitter, recent: RecentTasks, follower: Follower) -> None:
+    def __init__(
+        self,
+        run: Run,
+        gate: Gate,
+        submitter: Submitter,
+        recent: RecentTasks,
+        desk: CallbackDesk | None,
+        follower: Follower,
+    ) -> None:
         self._run = run
+        self._desk = desk
         self._gate = gate
         self._submitter = submitter
         self._recent = recent
@@ -66,17 +78,35 @@ class LostAndFound:
             resolution = await self._recent.find(lost, self._run.journal, others, longest)
         for record in lost:
             task_id = resolution.found.get(record.key)
+            candidates = resolution.candidates.get(record.key, ())
             if task_id is not None:
-                await self._found(record, task_id)
+                logger.warning("a lost submission was found in the list of tasks, by its time alone: task %s", task_id)
+                await self._found(record, task_id, by="list")
+            elif self._desk is not None and record.request.callback_url is None:
+                self._run.spawn(self._wait_for_callback(self._desk, record, candidates))
             else:
-                self._still_unknown(record, resolution.candidates.get(record.key, ()))
+                self._still_unknown(record, candidates)
 
-    async def _found(self, record: ItemRecord, task_id: str) -> None:
-        logger.warning("a lost submission was found in the provider's list, by its time alone: task %s", task_id)
+    async def _wait_for_callback(self, desk: CallbackDesk, record: ItemRecord, candidates: tuple[str, ...]) -> None:
+        sent = record.submitted_at or 0.0
+        claim = Claim(record.idempotency_key, record.request.model, sent)
+        wait = max(sent + CALLBACK_WAIT - self._run.clock(), CATCH_UP)
+        found = await desk.task_of(claim, min(wait, CALLBACK_WAIT), self._is_known)
+        if found is None:
+            self._still_unknown(record, candidates)
+        else:
+            logger.info("a lost submission was called back: task %s", found.id)
+            await self._found(record, found.id, by="callback")
+
+    async def _is_known(self, task_id: str) -> bool:
+        ours = await self._run.journal.known_tasks([task_id])
+        return task_id in ours or task_id in self._submitter.recently_accepted
+
+    async def _found(self, record: ItemRecord, task_id: str, *, by: str) -> None:
         run, request = self._run, record.request
         record = await run.journal.record(record.key, ItemEvent.RESOLVED, task_id=task_id)
         run.budget.reserve(request, run.budget.price(request))
-        run.teller.found(record, task_id)
+        run.teller.found(record, task_id, by)
         self._gate.track(task_id)
         self._follower.follow(record)
 

@@ -55,11 +55,11 @@ class Teller:
             key = record.idempotency_key if record is not None else None
             self._emit(events.ItemFinished(at=self._clock(), outcome=told, idempotency_key=key))
 
-    def found(self, record: ItemRecord, task_id: str) -> None:
+    def found(self, record: ItemRecord, task_id: str, by: str) -> None:
         if self._emit is None:
             return
         found = events.SubmissionFound(
-            at=self._clock(), task_id=task_id, idempotency_key=record.idempotency_key, item_id=name_of(record)
+            at=self._clock(), task_id=task_id, idempotency_key=record.idempotency_key, item_id=name_of(record), by=by
         )
         self._emit(found)
 
