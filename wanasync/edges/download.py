@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, TypeVar, TypeVarTuple
 import aiofiles.threadpool
 from attrs import define, evolve, frozen
 
+from wanasync.edges.durable import make_directory, sync_directory
 from wanasync.edges.transport import StreamReply, Transport
 from wanasync.errors import APIConnectionError, DownloadError
 from wanasync.models import SavedVideo
@@ -400,7 +401,7 @@ class _Part(io.FileIO):
             super().close()  # an open file can't be renamed there
         _place(self.path, target, existing)
         _record_path(self.path).unlink(missing_ok=True)
-        _sync_directory(target.parent)
+        sync_directory(target.parent)
         whole = _Whole(self.kept, self._hash.hexdigest(), self._resumed_from)
         super().close()
         return whole
@@ -488,7 +489,7 @@ def _look(target: Path, existing: Existing) -> _Whole | None:
     """
     if not _is_nameable(target):
         raise DownloadError(f"{str(target)!r} is not a file name")
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_directory(target.parent)
     try:
         mode = os.lstat(target).st_mode
     except FileNotFoundError:
@@ -528,7 +529,7 @@ def _adopt(target: Path) -> _Whole | None:
         whole = _Whole(size, hashlib.file_digest(file, "sha256").hexdigest())
     # What the run that was killed after its rename had no time for.
     _record_path(_part_path(target)).unlink(missing_ok=True)
-    _sync_directory(target.parent)
+    sync_directory(target.parent)
     return whole
 
 
@@ -547,17 +548,6 @@ def _place(part: Path, target: Path, existing: Existing) -> None:
         part.replace(target)
     else:
         part.unlink()
-
-
-def _sync_directory(directory: Path) -> None:
-    """Make the new name durable; without this a power cut can take it back."""
-    if not hasattr(os, "O_DIRECTORY"):
-        return
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 # --- between the two ------------------------------------------------------------------------------------------------

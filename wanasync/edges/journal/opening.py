@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
 import sqlite3
-import sys
 from pathlib import Path
 from typing import Any
 
+from wanasync.edges.durable import make_directory, sync_directory
 from wanasync.edges.journal.schema import APPLICATION_ID, MIGRATIONS
 from wanasync.errors import JournalError
 
@@ -33,26 +32,12 @@ _CHECKED_BYTES = 64 * 2**20
 
 
 def make_folder(folder: Path) -> None:
-    """Make the folder of the journal, and the batch's directory above it."""
+    """Make the folder of the journal, and the batch's directory above it: durably, as the journal lies in them."""
     _refuse_link(folder)
-    if folder.is_dir():
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    # The journal is only as durable as the names that lead to it.
-    for made in (folder, folder.parent, folder.parent.absolute().parent):
-        _sync_directory(made)
-
-
-def _sync_directory(path: Path) -> None:
-    if sys.platform == "win32":
-        return
-    # A directory that may be entered but not read can't be synced; nor can we do more about it.
-    with contextlib.suppress(OSError):
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    make_directory(folder)
+    # Whoever made them may have been killed before they were synced.
+    for place in (folder.parent, folder.parent.absolute().parent):
+        sync_directory(place)
 
 
 def connect_to_write(path: Path) -> sqlite3.Connection:
