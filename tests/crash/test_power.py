@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import hashlib
 import json
 import shutil
@@ -40,11 +41,8 @@ CLIP = 900_000
 """Bytes of a video: more than a download gathers before it writes."""
 
 BATCH = Path("new/folders/videos")
-ITEMS = [
-    BatchItem(VideoRequest("a cat"), id="cat"),
-    BatchItem(VideoRequest("a dog"), id="dog", file="more/dog.mp4"),
-    BatchItem(VideoRequest("a hen"), id="hen"),
-]
+ITEMS = [BatchItem(VideoRequest(f"a {name}"), id=name, file=f"{name}/video.mp4") for name in ("cat", "dog", "hen")]
+"""Each in a folder of its own, whose name must be safe too."""
 
 
 @define(eq=False)
@@ -54,6 +52,7 @@ class Machine:
     emu: Emulator
     folder: Path
     cut: str | None = None
+    fault: str | None = None
     moments: Counter[str] = field(factory=Counter)
     problems: list[str] = field(factory=list)
     keys: set[str] = field(factory=set)
@@ -71,6 +70,8 @@ class Machine:
     def happened(self, what: str) -> None:
         self.moments[what] += 1
         name = f"{what} {self.moments[what]}"
+        if name == self.fault:
+            raise OSError(errno.EIO, "as though killed here")
         if self.cut is None:
             for survival in SURVIVALS:
                 left = self.disk.left(survival)
@@ -236,6 +237,21 @@ def test_nothing_relies_on_what_is_not_synced(tmp_path: Path) -> None:
     run(whole_run())
 
 
+def test_a_video_that_an_earlier_run_left_is_made_safe_before_it_is_called_saved(tmp_path: Path) -> None:
+    """That run was killed between the renaming and the syncing of the name."""
+
+    async def two_lives() -> None:
+        async with machine(tmp_path) as watched:
+            watched.fault = "replace 1"
+            with watched.installed():
+                assert await batch_on(watched.emu, tmp_path) == {OutcomeState.SAVED: 2, OutcomeState.PENDING: 1}
+                assert await batch_on(watched.emu, tmp_path) == {OutcomeState.SAVED: 3}
+        assert watched.problems == []
+        assert watched.moments["fetch"] == 3
+
+    run(two_lives())
+
+
 @pytest.mark.parametrize("survival", SURVIVALS)
 @pytest.mark.parametrize(
     "cut",
@@ -249,7 +265,7 @@ def test_nothing_relies_on_what_is_not_synced(tmp_path: Path) -> None:
         "written 1",
         "synced .part 1",
         "replace 1",
-        "synced videos 1",
+        "synced dog 1",
         "unlink 3",
         "commit 4",
         "commit 8",
