@@ -78,6 +78,11 @@ class Disk:
             if name_too:
                 self._names.setdefault(self._number(path.parent), {})[path.name] = number
 
+    def forget(self, path: Path) -> None:
+        """Its name is gone for good."""
+        with self._lock:
+            self._names.get(self._number(path.parent), {}).pop(path.name, None)
+
     def _sync_directory(self, path: Path) -> None:
         with self._lock, os.scandir(path) as entries:
             self._names[self._number(path)] = {entry.name: self._number(Path(entry.path)) for entry in entries}

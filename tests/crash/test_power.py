@@ -109,7 +109,7 @@ class Machine:
     def installed(self) -> Iterator[Self]:
         with pytest.MonkeyPatch.context() as patch:
             self.disk.install(patch)
-            for name in ("run", "_open"):
+            for name in ("run", "_open", "close"):
                 patch.setattr(Store, name, self._committing(getattr(Store, name)))
             patch.setattr(download._Part, "writelines", self._writing(download._Part.writelines))
             patch.setattr(Transport, "send", self._sending(Transport.send))
@@ -119,16 +119,25 @@ class Machine:
 
     def _committing(self, operation: Any) -> Any:
         def watched(store: Store, *arguments: Any) -> Any:
+            was_durable = is_durable(store)
             result = operation(store, *arguments)
             if not store.directory.is_relative_to(self.folder):
                 return result
-            if is_durable(store):
-                self.disk.sync_file(store.path, name_too=True)
-                self.disk.sync_file(store.path.with_name(f"{DATABASE}-wal"), name_too=True)
+            if was_durable or is_durable(store):
+                self._sync_journal(store.path)
             self.happened("commit")
             return result
 
         return watched
+
+    def _sync_journal(self, database: Path) -> None:
+        """Closing moves what the log holds into the database, synced, and removes the log."""
+        self.disk.sync_file(database, name_too=True)
+        log = database.with_name(f"{DATABASE}-wal")
+        if log.exists():
+            self.disk.sync_file(log, name_too=True)
+        else:
+            self.disk.forget(log)
 
     def _writing(self, writelines: Any) -> Any:
         def watched(part: Any, lines: Any) -> None:
@@ -172,6 +181,8 @@ class Machine:
 
 def is_durable(store: Store) -> bool:
     """Whether SQLite syncs each commit before it returns, which its documents promise for these settings."""
+    if store._connection is None:
+        return False
     ((mode,),) = store._db.execute("PRAGMA journal_mode").fetchall()
     ((level,),) = store._db.execute("PRAGMA synchronous").fetchall()
     return mode in ("wal", "delete", "truncate", "persist") and level >= 2

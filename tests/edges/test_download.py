@@ -124,7 +124,7 @@ async def test_the_bytes_and_the_name_are_durable_before_it_is_called_saved(
 
     monkeypatch.setattr(os, "fsync", noting)
     await get(transport, host, target)
-    assert order == [".cat.mp4.part: False", "videos: True"]
+    assert order == [f"{target.parent.parent.name}: False", ".cat.mp4.part: False", "videos: True"]
 
 
 async def test_a_name_of_the_longest_allowed_length_works(
@@ -214,6 +214,7 @@ async def test_a_partial_answer_that_does_not_fit_is_thrown_away(
 async def test_a_part_that_is_the_whole_file_needs_no_request(
     host: VideoHost, transport: Transport, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    target.parent.mkdir()
     with monkeypatch.context() as patched:
         patched.setattr(os, "fsync", _failing_with(errno.EIO))
         await failing(transport, host, target)
