@@ -38,6 +38,14 @@ HOMES = {
     "rich": {"wanasync.cli"},
     "av": {"wanasync.emulator"},
     "PIL": {"wanasync.emulator"},
+    # The plugin and what only the plugin loads: who imports wanasync.testing by hand needs no pytest.
+    "pytest": {
+        "wanasync.testing.plugin",
+        "wanasync.testing.runners",
+        "wanasync.testing.stage",
+        "wanasync.testing.on_asyncio",
+    },
+    "pytest_asyncio": {"wanasync.testing.on_asyncio"},
 }
 
 # The one import that goes up: a request checks itself against its model's rules, so that one that exists is valid.

@@ -8,7 +8,7 @@ import pytest
 
 from wanasync.edges.retrying import full_jitter, retry
 from wanasync.errors import APIConnectionError, RateLimitError, ServerError
-from wanasync.testing.virtual_time import virtual_time
+from wanasync.testing import virtual_time
 
 
 class Flaky:

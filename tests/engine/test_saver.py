@@ -26,7 +26,7 @@ from wanasync.errors import (
     ServerError,
 )
 from wanasync.models import DownloadStatistics, SavedVideo, TaskSnapshot, TaskStatus
-from wanasync.testing.virtual_time import now, virtual_time
+from wanasync.testing import now, virtual_time
 
 DAY = 86_400.0
 

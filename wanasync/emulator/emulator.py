@@ -54,6 +54,7 @@ class Emulator(Settings):
     base_url: str = field(default="", init=False)
     video_url: str = field(default="", init=False)
     mirror_url: str = field(default="", init=False)
+    _dice: Dice = field(init=False, repr=False)
     _provider: Provider = field(init=False, repr=False)
     _callbacks: Callbacks = field(init=False, repr=False)
     _rendering: Rendering | None = field(default=None, init=False, repr=False)
@@ -61,7 +62,7 @@ class Emulator(Settings):
 
     def __attrs_post_init__(self) -> None:
         rng = Random(self.seed)  # noqa: S311 - repeatable on purpose
-        dice = Dice(lambda: self.trouble, Random(self.seed + 1))  # noqa: S311
+        dice = self._dice = Dice(lambda: self.trouble, Random(self.seed + 1))  # noqa: S311
         self.clock = Clock(speed=self.speed, epoch=self.epoch)
         self.ledger = Ledger(self.tasks, self.clock.now)
         self._provider = Provider(
@@ -147,6 +148,13 @@ class Emulator(Settings):
     def advance(self, seconds: float) -> None:
         """Push the clock forward."""
         self.clock.advance(seconds)
+
+    def script_next(self, lane: str, *faults: str) -> None:
+        """What happens to the next requests of a lane, whatever `trouble` says: `script_next("submit", "reset")`.
+
+        Further calls add to the end. Raises ValueError for a fault that the lane doesn't have.
+        """
+        self._dice.script_next(lane, faults)
 
     def cancel(self, task_id: str) -> None:
         """Cancel a task from the provider's side, as its dashboard can; KeyError if it is not under way."""

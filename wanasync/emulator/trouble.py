@@ -223,6 +223,12 @@ class Dice:
         self._plan = plan
         self._current = Trouble()
         self._left: dict[str, deque[Fault | None]] = {}
+        self._next: dict[str, deque[Fault | None]] = {}
+
+    def script_next(self, lane: str, texts: Iterable[str]) -> None:
+        """What happens to the next requests of a lane, after what was said so before, and before the plan goes on."""
+        faults = [parse(text, lane) for text in texts]
+        self._next.setdefault(lane, deque()).extend(faults)
 
     def draw(self, lane: str) -> Fault | None:
         """The one thing that goes wrong with the next request of a lane, if anything."""
@@ -238,6 +244,8 @@ class Dice:
         return () if fault is None else (fault,)
 
     def _script(self, lane: str) -> deque[Fault | None] | None:
+        if coming := self._next.get(lane):
+            return coming
         plan = self._plan()
         if plan is not self._current:
             self._current = plan

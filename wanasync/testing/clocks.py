@@ -276,8 +276,8 @@ def run(main: Coroutine[Any, Any, _T], *, patience: float = 10.0, horizon: float
 def virtual_time(test: Callable[_P, Awaitable[_T]]) -> Callable[_P, _T]:
     """Make an async test function a plain one that runs on virtual time.
 
-    Fixtures and `hypothesis.given` (outside) work; async fixtures of a pytest plugin run on that plugin's loop
-    and don't mix with it.
+    Plain fixtures, those of `wanasync.testing` and `hypothesis.given` (outside) work; async fixtures of a pytest plugin
+    run on that plugin's loop and don't mix with it.
     """
 
     @functools.wraps(test)
@@ -285,6 +285,26 @@ def virtual_time(test: Callable[_P, Awaitable[_T]]) -> Callable[_P, _T]:
         async def main() -> _T:
             return await test(*args, **kwargs)
 
-        return run(main())
+        return _prepared[-1].run(main()) if _prepared else run(main())
 
+    on_virtual_time.__dict__[_MARK] = True
     return on_virtual_time
+
+
+_MARK = "_runs_on_virtual_time"
+_prepared: list[asyncio.Runner] = []
+
+
+def is_virtual(test: object) -> bool:
+    """Whether `virtual_time` made it."""
+    return hasattr(test, _MARK)
+
+
+@contextlib.contextmanager
+def prepared(runner: asyncio.Runner) -> Iterator[None]:
+    """Have tests run by this runner meanwhile, on whose loop their fixtures live."""
+    _prepared.append(runner)
+    try:
+        yield
+    finally:
+        _prepared.remove(runner)
