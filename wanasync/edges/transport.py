@@ -16,7 +16,7 @@ import io
 import socket
 import ssl
 import urllib.request
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, NoReturn, Self
@@ -222,6 +222,7 @@ class Transport:
         self._links_timeout = _timeout(config, own=download_session is None)
         self._silence = SilenceLimit(config.read_timeout)
         self._secret = _scrubbable(config.api_key)
+        self._secret_bytes = (self._secret or "").encode()
         headers = {"User-Agent": user_agent()}
         if config.api_key is not None:
             headers["Authorization"] = f"Bearer {config.api_key}"
@@ -298,26 +299,26 @@ class Transport:
             self._fail(call, error)
         if content is None:
             self._fail_too_large(call, response.status)
-        headers = {name.lower(): value for name, value in response.headers.items()}
-        return self._without_key(Reply(response.status, headers, content, call.url))
+        return self._without_key(Reply(response.status, response.headers, content, call.url))
 
     def _without_key(self, reply: Reply) -> Reply:
         """A host that repeats the key, in an error about it perhaps, must not bring it into errors and logs."""
         if self._secret is None:
             return reply
-        if self._secret.encode() in reply.body:
-            reply = attrs.evolve(reply, body=reply.body.replace(self._secret.encode(), b"[removed]"))
+        if self._secret_bytes in reply.body:
+            reply = attrs.evolve(reply, body=reply.body.replace(self._secret_bytes, b"[removed]"))
         if reply.status >= 300:
-            headers = {name: value.replace(self._secret, "[removed]") for name, value in reply.headers.items()}
+            said = reply.headers.items()
+            headers = CIMultiDict((name, value.replace(self._secret, "[removed]")) for name, value in said)
             reply = attrs.evolve(reply, headers=headers)
         return reply
 
-    def _headers_for(self, call: Call) -> dict[str, str]:
+    def _headers_for(self, call: Call) -> Iterable[tuple[str, str]]:
         if self._api.closed:
             raise ConfigError("the client session is closed", "client_session")
         if not call.url.startswith(self._base):
             raise ConfigError(f"{shown(call.url)} is not below the base URL {self._config.base_url}", "base_url")
-        return {**self._headers, **dict(call.headers)}
+        return call.headers if not self._headers else {**self._headers, **dict(call.headers)}.items()
 
     def _fail(self, call: Call, error: Exception) -> NoReturn:
         _forget_headers(error)
@@ -476,17 +477,19 @@ async def _read(response: aiohttp.ClientResponse, silence: SilenceLimit, limit: 
     clock = asyncio.get_running_loop().time
     end = clock() + limit
     chunks: list[bytes] = []
-    room = MAX_REPLY
+    content, room = response.content, MAX_REPLY
     try:
-        while chunk := await response.content.readany():
-            silence.heard()
+        while chunk := await content.readany():
             room -= len(chunk)
-            if clock() > end:
-                raise TimeoutError  # noqa: TRY301 — the response is to be closed as for any other error
             if room < 0:
                 response.close()
                 return None
             chunks.append(chunk)
+            if content.at_eof():
+                break
+            silence.heard()
+            if clock() > end:
+                raise TimeoutError  # noqa: TRY301 — the response is to be closed as for any other error
     except BaseException:
         response.close()
         raise

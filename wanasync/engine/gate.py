@@ -22,7 +22,7 @@ from typing import ClassVar
 from attrs import define, evolve, field
 
 from wanasync.models import GateStatistics, Limits
-from wanasync.rules.pacing import Pacer, PaceRecord
+from wanasync.rules.pacing import Pacer, PaceRecord, Permit
 
 __all__ = ["Gate", "Ticket"]
 
@@ -106,9 +106,8 @@ class _Line:
         loop = self._loop()
         return None if loop is None or loop.is_closed() else loop
 
-    def now(self, loop: asyncio.AbstractEventLoop) -> float:
-        """The gate's time."""
-        return loop.time() + self.offset
+    def is_on(self, loop: asyncio.AbstractEventLoop) -> bool:
+        return self._loop() is loop
 
     def arm(self, gate: Gate, at: float) -> None:
         """Have the gate look again at `at`, gate time; infinite is never. On the line's own loop only."""
@@ -172,9 +171,9 @@ class Gate:
         loop = asyncio.get_running_loop()
         with self._lock:
             now = self._now()
-            if not (self._holds or self._interactive or self._batch) and self._pacer.earliest(now) <= now:
+            if not (self._holds or self._busy) and (permit := self._pacer.permit(now)).at <= now:
                 # Nobody waits and nothing has to be waited for: no place in a line is needed.
-                return self._ticket(interactive, now)
+                return self._ticket(interactive, now, permit)
             line = self._line(loop)
             waiter = _Waiter(line, interactive, loop.create_future())
             lane = self._interactive if interactive else self._batch
@@ -217,12 +216,15 @@ class Gate:
 
     def _admit_due(self, now: float) -> None:
         """Let through whoever may go now, and set each loop's timer for the next. Under the lock."""
+        if not self._busy:
+            return
         at = math.inf
         while not self._holds and (waiter := self._next_waiter()) is not None:
-            at = self._pacer.earliest(now)
+            permit = self._pacer.permit(now)
+            at = permit.at
             if at > now:
                 break
-            self._grant(waiter, now)
+            self._grant(waiter, now, permit)
         else:
             at = math.inf
         self._arm(at)
@@ -232,18 +234,18 @@ class Gate:
         lane = self._batch or self._interactive if batch_turn else self._interactive or self._batch
         return next(iter(lane)) if lane else None
 
-    def _grant(self, waiter: _Waiter, now: float) -> None:
+    def _grant(self, waiter: _Waiter, now: float, permit: Permit) -> None:
         self._leave(waiter)
         if waiter.line.loop is None:
             return
-        waiter.ticket = self._ticket(waiter.interactive, now)
+        waiter.ticket = self._ticket(waiter.interactive, now, permit)
         if not self._call(waiter.line, waiter.wake):
             # The loop was closed in this very moment: nobody is left to use the ticket.
             self._pacer.never_sent(waiter.ticket.number, now, failed=False)
 
-    def _ticket(self, interactive: bool, now: float) -> Ticket:
+    def _ticket(self, interactive: bool, now: float, permit: Permit) -> Ticket:
         self._interactive_in_a_row = self._interactive_in_a_row + 1 if interactive else 0
-        return Ticket(self, self._pacer.send(now))
+        return Ticket(self, self._pacer.send(now, permit))
 
     def _arm(self, at: float) -> None:
         for line in tuple(self._busy):
@@ -374,13 +376,14 @@ class Gate:
     def _now(self) -> float:
         loop = _running_loop()
         # Without a loop the clock that loops have too, or what is told now would seem to be of the machine's start.
-        now = self._line(loop).now(loop) if loop is not None else time.monotonic()
-        self._latest = max(self._latest, now)
+        now = loop.time() + self._line(loop).offset if loop is not None else time.monotonic()
+        if now > self._latest:
+            self._latest = now
         return self._latest
 
     def _line(self, loop: asyncio.AbstractEventLoop) -> _Line:
         # Nearly always the same loop; looking it up costs as much as all else in here.
-        if self._last_line is not None and self._last_line.loop is loop:
+        if self._last_line is not None and self._last_line.is_on(loop):
             return self._last_line
         line = self._lines.get(loop)
         if line is None:

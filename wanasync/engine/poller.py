@@ -91,6 +91,13 @@ class _Followed(Planned):
         return self.track.task_id
 
 
+@define(eq=False)
+class _Looker:
+    """What a task that looks is at: nothing before its turn, and between two looks."""
+
+    items: list[_Followed] | None
+
+
 class Poller:
     """Follows the tasks of one session.
 
@@ -127,7 +134,8 @@ class Poller:
         self._followed: dict[str, _Followed] = {}
         self._denials: dict[str, tuple[int, float]] = {}
         self._early_hints: dict[str, None] = {}
-        self._polls: set[asyncio.Task[None]] = set()
+        self._lookers: set[asyncio.Task[None]] = set()
+        self._looking = 0
         self._timer: asyncio.TimerHandle | None = None
         self._turn_is_due = False
         self._ticks: Callable[[], float] | None = None
@@ -217,10 +225,10 @@ class Poller:
             self._forget(item)
         if self._timer is not None:
             self._timer.cancel()
-        for look in self._polls:
-            look.cancel()
+        for looker in self._lookers:
+            looker.cancel()
         # Should this wait be cancelled, what it waits for is cancelled already.
-        await asyncio.gather(*self._polls, return_exceptions=True)
+        await asyncio.gather(*self._lookers, return_exceptions=True)
 
     # Taking on and giving up.
 
@@ -233,13 +241,14 @@ class Poller:
         self._followed[task_id] = item
         if dated:
             self._agenda.add(item)
+            self._come_back(max(born + self._policy.first_wait(item.estimate) - now, 0.0))
         else:
             # It may have ended long ago.
             self._agenda.plan(item, now)
+            self._wake()
         if task_id in self._early_hints:
             del self._early_hints[task_id]
             self._follow_hint(item)
-        self._wake()
         return item
 
     def _forget(self, item: _Followed) -> None:
@@ -257,21 +266,47 @@ class Poller:
     # Scheduling.
 
     def _wake(self) -> None:
-        """Take a turn soon: something changed that may let a look begin."""
-        if not self._turn_is_due:
+        """Take a turn soon: something changed that may let a look begin. One that ends takes a turn anyway."""
+        if not (self._turn_is_due or self._closed or self._looking >= self._lane.limit()):
             self._turn_is_due = True
-            asyncio.get_running_loop().call_soon(self._turn)
+            self._start(None)
 
-    def _turn(self) -> None:
-        """Begin what may begin, and come back when more may. Called by the loop: a task for it costs each look more."""
+    def _turn(self) -> list[_Followed] | None:
+        """Begin what may begin, and come back when more may.
+
+        All looks but the first are begun in tasks of their own; the first is returned, for the caller to carry out.
+        """
         self._turn_is_due = False
-        if self._closed:
-            return
-        wait = self._begin_due_looks()
-        if wait is None:
-            return
+        first = None
+        now = self._now()
+        while not self._closed and self._looking < self._lane.limit() and (items := self._next_looked_at(now)):
+            self._looking += 1
+            self._polls_made += 1
+            self._batch_polls += len(items) > 1
+            self._lane.begin(now)
+            self._policy.price.paid()
+            if first is None:
+                first = items
+            else:
+                self._start(items)
+        return first
+
+    def _next_looked_at(self, now: float) -> list[_Followed] | None:
+        """Whom to look at now; None for nobody, and then a timer is set where time alone will change that."""
+        wait = self._lane.wait(now)
+        if wait <= 0 and (items := self._take_due(now)):
+            return items
+        due = self._agenda.next_due()
+        if due is None:
+            return None
+        if due <= now:
+            self._raise_price_when_late(now, due)
+        self._come_back(max(wait, due - now))
+        return None
+
+    def _come_back(self, wait: float) -> None:
+        """Take a turn in `wait` seconds. A timer that goes off too early costs one turn, a new one each time more."""
         loop = asyncio.get_running_loop()
-        # A timer that goes off too early costs one turn; setting it anew on each turn costs each look one.
         if self._timer is not None:
             if self._timer.when() <= loop.time() + wait:
                 return
@@ -280,23 +315,9 @@ class Poller:
 
     def _timer_went_off(self) -> None:
         self._timer = None
-        self._turn()
-
-    def _begin_due_looks(self) -> float | None:
-        """Begin what may begin; returns the seconds until more may, None where an event will tell."""
-        now = self._now()
-        while len(self._polls) < self._lane.limit():
-            due = self._agenda.next_due()
-            if due is None or due > now:
-                return None if due is None else due - now
-            wait = self._lane.wait(now)
-            if wait > 0:
-                self._raise_price_when_late(now, due)
-                return wait
-            items = self._take_due(now)
-            if items:
-                self._begin_looks(items, now)
-        return None
+        items = self._turn()
+        if items is not None:
+            self._start(items)
 
     def _raise_price_when_late(self, now: float, due: float) -> None:
         if now - due > LATE and now - self._price_raised_at > 1.0 and not self._lane.paused_for(now):
@@ -329,31 +350,50 @@ class Poller:
                 return item
         return None
 
-    def _begin_looks(self, items: list[_Followed], now: float) -> None:
-        self._polls_made += 1
-        self._lane.begin(now)
-        self._policy.price.paid()
-        if len(items) == 1 or self._ask_many is None:
-            look = asyncio.create_task(self._look(items[0], now))
-        else:
-            self._batch_polls += 1
-            look = asyncio.create_task(self._look_at_many(self._ask_many, items, now))
-        self._polls.add(look)
-        look.add_done_callback(partial(self._look_ended, items))
+    # Looking.
 
-    def _look_ended(self, items: list[_Followed], look: asyncio.Task[None]) -> None:
-        self._polls.discard(look)
-        if not look.cancelled() and (error := look.exception()) is not None:
-            self._report("following a task failed", error)
+    def _start(self, items: list[_Followed] | None) -> None:
+        looker = _Looker(items)
+        task = asyncio.create_task(self._look_on(looker))
+        self._lookers.add(task)
+        task.add_done_callback(partial(self._looker_ended, looker))
+
+    async def _look_on(self, looker: _Looker) -> None:
+        """Look, and go on with what is due by then: a task for each look would cost as much as the look."""
+        while True:
+            items = looker.items = looker.items or self._turn()
+            if items is None:
+                return
+            try:
+                await self._look_at(items, self._now())
+            except Exception as error:  # noqa: BLE001 - a fault of one look is not the others'
+                self._report("following a task failed", error)
+            self._look_ended(looker, items)
+
+    def _look_ended(self, looker: _Looker, items: list[_Followed]) -> None:
+        looker.items = None
+        self._looking -= 1
         for item in items:
-            # A look that was cancelled under us, by whoever runs the query, planned nothing.
+            # A look that was broken off, by a fault or a cancelled query, planned nothing.
             item.asking = False
             if not item.over and not item.queued:
                 self._set_back(item, RETRY_BASE, RETRY_CAP, jitter=True)
-        if not self._turn_is_due:
-            self._turn()
 
-    # Looking.
+    def _looker_ended(self, looker: _Looker, task: asyncio.Task[None]) -> None:
+        self._lookers.discard(task)
+        if not task.cancelled():
+            return
+        # Under us, by whoever runs the query.
+        if looker.items is not None:
+            self._look_ended(looker, looker.items)
+        self._turn_is_due = False
+        self._wake()
+
+    async def _look_at(self, items: list[_Followed], now: float) -> None:
+        if len(items) == 1 or self._ask_many is None:
+            await self._look(items[0], now)
+        else:
+            await self._look_at_many(self._ask_many, items, now)
 
     async def _look(self, item: _Followed, asked_at: float) -> None:
         try:

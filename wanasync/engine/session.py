@@ -222,8 +222,7 @@ class WanSession:
     def attach(self, task_id: str) -> Task:
         """A handle from an id alone, of this or any other program. Nothing is sent."""
         self._check()
-        calls.query_call(self.config.base_url, task_id)
-        return self._handle(task_id)
+        return self._handle(calls.check_task_id(task_id))
 
     def _handle(self, task_id: str, snapshot: TaskSnapshot | None = None, submitted_at: float | None = None) -> Task:
         return Task(task_id, snapshot, following=self._following, submitted_at=submitted_at)

@@ -6,14 +6,13 @@ import asyncio
 import contextlib
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing
 
 from attrs import define, field
 
 from wanasync import events
 from wanasync.edges.targets import free_target
 from wanasync.engine.announcer import Emit
-from wanasync.engine.poller import Poller
+from wanasync.engine.poller import Listener, Poller
 from wanasync.engine.saver import Saver
 from wanasync.errors import TaskFailedError, TaskTimeoutError, WanError
 from wanasync.models import SavedVideo, TaskSnapshot, TaskStatus
@@ -79,11 +78,8 @@ class Task:
             yield self.snapshot
             return
         heard: asyncio.Queue[TaskSnapshot | WanError] = asyncio.Queue()
-        poller = self._following.poller
-        estimate = self.snapshot.estimated_time if self.snapshot else None
         listener = heard.put_nowait
-        poller.follow(self.id, listener, submitted_at=self._submitted_at, estimated_time=estimate)
-        self._tell_wait()
+        self._follow(listener)
         news: TaskSnapshot | WanError | None = None
         try:
             while True:
@@ -95,18 +91,20 @@ class Task:
                 if news.is_final:
                     return
         finally:
-            poller.unfollow(self.id, listener)
-            self._tell_wait_ended(news)
+            self._unfollow(listener, news)
 
-    def _tell_wait(self) -> None:
+    def _follow(self, listener: Listener) -> None:
         following = self._following
+        estimate = self.snapshot.estimated_time if self.snapshot else None
+        following.poller.follow(self.id, listener, submitted_at=self._submitted_at, estimated_time=estimate)
         if following.emit is not None:
             following.emit(events.WaitStarted(at=following.clock(), task_id=self.id))
 
-    def _tell_wait_ended(self, news: TaskSnapshot | WanError | None) -> None:
+    def _unfollow(self, listener: Listener, last: TaskSnapshot | WanError | None) -> None:
         following = self._following
+        following.poller.unfollow(self.id, listener)
         if following.emit is not None:
-            following.emit(wait_ended(following.clock(), self.id, news))
+            following.emit(wait_ended(following.clock(), self.id, last))
 
     async def wait(self, timeout: float | None = None, *, count_queue: bool = False) -> TaskSnapshot:
         """Until the video is made: the completed snapshot, with links.
@@ -122,11 +120,46 @@ class Task:
         cancellation.
         """
         try:
+            snapshot = await (self._end() if timeout is None else self._end_within(timeout, count_queue=count_queue))
+        except asyncio.CancelledError as error:
+            error.add_note(f"task {self.id} goes on at the provider; attach() to wait again")
+            raise
+        if snapshot.status is not TaskStatus.COMPLETED:
+            raise failed(snapshot)
+        return snapshot
+
+    async def _end(self, saw: Callable[[TaskSnapshot], None] | None = None) -> TaskSnapshot:
+        """The last of `updates`; `saw` is called with the others. The caller's task sleeps through those."""
+        self._following.check()
+        if self.snapshot and self.snapshot.is_final:
+            return self.snapshot
+        end: asyncio.Future[TaskSnapshot] = asyncio.get_running_loop().create_future()
+        last: TaskSnapshot | WanError | None = None
+
+        def hear(news: TaskSnapshot | WanError) -> None:
+            nonlocal last
+            if end.done():
+                return
+            last = news
+            if isinstance(news, WanError):
+                end.set_exception(news)
+                return
+            self.snapshot = news
+            if news.is_final:
+                end.set_result(news)
+            elif saw is not None:
+                saw(news)
+
+        self._follow(hear)
+        try:
+            return await end
+        finally:
+            self._unfollow(hear, last)
+
+    async def _end_within(self, timeout: float, *, count_queue: bool) -> TaskSnapshot:
+        try:
             async with asyncio.timeout(timeout) as limit:
-                if timeout is None or count_queue:
-                    snapshot = await self._last_update()
-                else:
-                    snapshot = await self._last_update_but_for_queue(_Patience(limit, timeout))
+                return await (self._end() if count_queue else self._end_but_for_queue(_Patience(limit, timeout)))
         except TimeoutError as error:
             if not limit.expired():
                 raise
@@ -135,18 +168,12 @@ class Task:
                 self.id,
                 self.snapshot,
             ) from error
-        except asyncio.CancelledError as error:
-            error.add_note(f"task {self.id} goes on at the provider; attach() to wait again")
-            raise
-        if snapshot.status is not TaskStatus.COMPLETED:
-            raise failed(snapshot)
-        return snapshot
 
-    async def _last_update_but_for_queue(self, patience: _Patience) -> TaskSnapshot:
+    async def _end_but_for_queue(self, patience: _Patience) -> TaskSnapshot:
         patience.begin(self.snapshot)
         looking = asyncio.create_task(self._look_while_queued(patience), name=f"wanasync queue of {self.id}")
         try:
-            return await self._last_update(patience.saw)
+            return await self._end(patience.saw)
         finally:
             looking.cancel()
 
@@ -161,15 +188,6 @@ class Task:
                 patience.saw(snapshot)
                 # What has ended, the poller is to see at once.
                 self._following.poller.deliver(snapshot)
-
-    async def _last_update(self, saw: Callable[[TaskSnapshot], None] | None = None) -> TaskSnapshot:
-        async with aclosing(self.updates()) as updates:
-            async for snapshot in updates:
-                if snapshot.is_final:
-                    return snapshot
-                if saw is not None:
-                    saw(snapshot)
-        raise AssertionError("updates() ends with a final snapshot or raises")
 
     async def save(
         self, to: str | os.PathLike[str], *, timeout: float | None = None, count_queue: bool = False

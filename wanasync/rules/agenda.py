@@ -101,8 +101,9 @@ class Agenda(Generic[T]):
     def next_due(self) -> float | None:
         """When the next item is due, perhaps one that is over; None with nothing to come."""
         head = self._head()
-        times = [entry[0] for entry in self._urgent[:1]] + ([head[0]] if head else [])
-        return min(times, default=None)
+        if self._urgent and (head is None or self._urgent[0][0] < head[0]):
+            return self._urgent[0][0]
+        return head[0] if head else None
 
     def __len__(self) -> int:
         return len(self._planned) + sum(map(len, self._unseen.values()))

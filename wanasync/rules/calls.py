@@ -24,6 +24,7 @@ __all__ = [
     "Call",
     "CallKind",
     "batch_query_call",
+    "check_task_id",
     "credits_call",
     "idempotency_key",
     "list_call",
@@ -83,6 +84,13 @@ def submit_call(base_url: str, request: VideoRequest, idempotency_key: str, call
     )
 
 
+def check_task_id(task_id: str) -> str:
+    """The id, where it can be one. Raises `RequestValidationError`."""
+    if not wire.is_task_id(task_id):
+        raise RequestValidationError("task_id", task_id, "is not a task id: printable ASCII without spaces is expected")
+    return task_id
+
+
 def query_call(base_url: str, task_id: str) -> Call:
     """The query of one task."""
     return Call(CallKind.QUERY, "GET", _join(base_url, f"/v1/tasks/{_path_part(task_id)}"))
@@ -90,7 +98,7 @@ def query_call(base_url: str, task_id: str) -> Call:
 
 def batch_query_call(base_url: str, task_ids: Iterable[str]) -> Call:
     """The query of up to 50 tasks; seen in public client code, so not every host has it."""
-    ids = [_checked(task_id) for task_id in task_ids]
+    ids = [check_task_id(task_id) for task_id in task_ids]
     if not 1 <= len(ids) <= MAX_BATCH_QUERY:
         raise RequestValidationError("task_ids", len(ids), f"must be 1 to {MAX_BATCH_QUERY} ids")
     return Call(CallKind.BATCH_QUERY, "POST", _join(base_url, "/v1/tasks/batch"), _JSON, _encode({"task_ids": ids}))
@@ -132,19 +140,12 @@ def _join(base_url: str, path: str) -> str:
     return base_url.rstrip("/") + path
 
 
-def _checked(task_id: str) -> str:
-    if not wire.is_task_id(task_id):
-        raise RequestValidationError("task_id", task_id, "is not a task id: printable ASCII without spaces is expected")
-    return task_id
-
-
 # As documented ids are: nothing in them needs a percent sign.
 _PLAIN_ID = re.compile(r"[A-Za-z0-9_-]{1,256}", re.ASCII)
 
 
 def _path_part(task_id: str) -> str:
-    checked = _checked(task_id)
-    return checked if _PLAIN_ID.fullmatch(checked) else quote(checked, safe="")
+    return task_id if _PLAIN_ID.fullmatch(task_id) else quote(check_task_id(task_id), safe="")
 
 
 _encoder = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)

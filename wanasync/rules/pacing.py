@@ -24,13 +24,13 @@ import itertools
 import math
 import random
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from wanasync.models import GateStatistics, Limits
 from wanasync.rules.pace_record import PaceRecord, RateKind
 from wanasync.rules.refusals import Beliefs, Pause, Role
 
-__all__ = ["PaceRecord", "Pacer", "RateKind"]
+__all__ = ["PaceRecord", "Pacer", "Permit", "RateKind"]
 
 STRAGGLERS_PATIENCE = 5.0
 """Seconds until a refusal is explained without the replies that are still missing."""
@@ -90,12 +90,16 @@ class Pacer:
 
         Never infinite: what holds everybody up is forgotten in the end.
         """
-        permit = self._permit(now)
-        return permit.at if permit.at < _NEVER else self._forgotten_at()
+        return self.permit(now).at
 
-    def send(self, now: float) -> int:
-        """Let one submission through; only after `earliest(now) <= now`."""
+    def permit(self, now: float) -> Permit:
+        """`earliest`, and all that `send` has to know."""
         permit = self._permit(now)
+        return permit if permit.at < _NEVER else evolve(permit, at=self._forgotten_at())
+
+    def send(self, now: float, permit: Permit | None = None) -> int:
+        """Let one submission through; only after `earliest(now) <= now`. `permit` is what was just asked for."""
+        permit = permit or self._permit(now)
         if permit.at > now:
             raise RuntimeError("a submission was let through before its time")
         if not self._wire:

@@ -8,9 +8,9 @@ first, then the code, the type last.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeVar
 
 from attrs import field, frozen
 
@@ -47,9 +47,12 @@ __all__ = [
 ]
 
 
+T = TypeVar("T")
+
+
 @frozen
 class Reply:
-    """One HTTP reply. `headers` have lower-case names; `url` is what was asked."""
+    """One HTTP reply. `headers` are asked for by lower-case names; `url` is what was asked."""
 
     status: int
     headers: Mapping[str, str]
@@ -198,9 +201,7 @@ def read_task(reply: Reply, *, now: float) -> TaskSnapshot:
 
     Raises `APIError`'s subclasses and `ResponseFormatError`.
     """
-    body = _success(reply, now)
-    with _placed(reply):
-        return _snapshot(body)
+    return _read(reply, now, _snapshot)
 
 
 def read_tasks(reply: Reply, *, now: float) -> tuple[TaskSnapshot, ...]:
@@ -208,32 +209,33 @@ def read_tasks(reply: Reply, *, now: float) -> tuple[TaskSnapshot, ...]:
 
     A task that can't be read is left out, so that it does not hide the others; ask for it alone to know why.
     """
-    body = _success(reply, now)
-    with _placed(reply):
-        return _snapshots(body)
+    return _read(reply, now, _snapshots)
 
 
 def read_task_list(reply: Reply, *, now: float) -> TaskPage:
     """A page of recent tasks. Raises as `read_task`."""
-    body = _success(reply, now)
-    with _placed(reply):
-        tasks = _snapshots(body)
-    return TaskPage(tasks, _count(body, "total", len(tasks)), _count(body, "page", 1))
+    return _read(reply, now, _page)
 
 
 def read_credits(reply: Reply, *, now: float) -> Credits:
     """The account's balance. Raises as `read_task`."""
-    body = _success(reply, now)
-    with _placed(reply):
-        return wire.credits(body)
+    return _read(reply, now, wire.credits)
+
+
+def _read(reply: Reply, now: float, reader: Callable[[Any], T]) -> T:
+    """What `reader` makes of the body; of an unreadable reply, status and start are told beside the reason."""
+    try:
+        return reader(_success(reply, now))
+    except ResponseFormatError as error:
+        error.status, error.body = reply.status, _start(reply)
+        raise
 
 
 def _success(reply: Reply, now: float) -> Any:
     """The body of a reply that is none of the many forms of an error."""
     if not 200 <= reply.status < 300:
         raise api_error(reply, now=now)
-    with _placed(reply):
-        body = wire.read_json(reply.body)
+    body = wire.read_json(reply.body)
     if isinstance(body, dict) and _is_error(body):
         raise _error(reply, body, now)
     return body
@@ -257,6 +259,11 @@ def _snapshots(body: Any) -> tuple[TaskSnapshot, ...]:
     return tuple(_readable(items))
 
 
+def _page(body: Any) -> TaskPage:
+    tasks = _snapshots(body)
+    return TaskPage(tasks, _count(body, "total", len(tasks)), _count(body, "page", 1))
+
+
 def _readable(items: Iterable[Any]) -> Iterable[TaskSnapshot]:
     for item in items:
         try:
@@ -268,22 +275,6 @@ def _readable(items: Iterable[Any]) -> Iterable[TaskSnapshot]:
 def _count(body: Any, name: str, default: int) -> int:
     value = body.get(name) if isinstance(body, dict) else None
     return value if type(value) is int and 0 <= value < 2**53 else default
-
-
-class _placed:  # noqa: N801 - reads as a word at its use
-    """Tells an unreadable reply's status and start beside the reason. A class: half the cost of a generator's."""
-
-    __slots__ = ("_reply",)
-
-    def __init__(self, reply: Reply) -> None:
-        self._reply = reply
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        if isinstance(error, ResponseFormatError):
-            error.status, error.body = self._reply.status, _start(self._reply)
 
 
 # Errors

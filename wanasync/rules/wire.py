@@ -124,13 +124,15 @@ def salvaged_snapshot(body: object) -> TaskSnapshot:
     For replies on which money hangs: losing a paid task's id over a malformed `progress` would be the worst trade.
     A status that can't be read becomes UNKNOWN. Raises `ResponseFormatError` where there is no usable id.
     """
-    kept = dict(_unwrapped(body)) if isinstance(body, dict) else body
     aside: dict[str, Any] = {}
+    kept = body
     while True:
         try:
             snapshot = _structure_snapshot(kept, TaskSnapshot)
             break
         except _WrongTypeError as error:
+            if kept is body and isinstance(body, dict):
+                kept = dict(_unwrapped(body))
             name = error.field
             if not isinstance(kept, dict) or name in ("", "id") or name in aside:
                 raise ResponseFormatError(str(error)) from error
@@ -279,9 +281,9 @@ def _structure_task(value: Any, _: type[TaskSnapshot]) -> TaskSnapshot:
         _failure(body, status),
         _text(body, "model"),
         _amount(body, "created" if "created" in body else "created_at"),
-        _amount(info, "estimated_time", ".task_info"),
+        _amount(info, "estimated_time", ".task_info") if info else None,
         _amount(body, "duration"),
-        _amount(usage, "credits_reserved", ".usage"),
+        _amount(usage, "credits_reserved", ".usage") if usage else None,
         _credits_used(body, usage),
         said_status,
         _extra(body),
@@ -418,9 +420,11 @@ def _rest(name: str, value: dict[str, Any] | list[Any]) -> Any:
     named = _NAMED_INSIDE.get(name)
     if named is not None and isinstance(value, dict):
         rest = {key: inner for key, inner in value.items() if key not in named}
-        return _frozen(rest, name, _DEEPEST) if rest else None
+        if _SCALARS.issuperset(map(type, rest.values())):
+            return JSONObject.of_frozen(rest) if rest else None
+        return _frozen(rest, name, _DEEPEST)
     # Links that are plain text are all in the snapshot; objects say more than their link.
-    if name == "results" and all(isinstance(link, str) for link in value):
+    if name == "results" and _TEXT.issuperset(map(type, value)):
         return None
     return _frozen(value, name, _DEEPEST)
 
@@ -437,6 +441,7 @@ def _frozen(value: Any, name: str, levels: int) -> Any:
 
 
 _SCALARS = frozenset((str, int, float, bool, type(None)))
+_TEXT = frozenset((str,))
 
 
 # Credits
