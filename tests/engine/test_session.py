@@ -26,7 +26,7 @@ from wanasync import (
 )
 from wanasync.emulator import ConcurrentTasks, Emulator, FixedWindow, Trouble
 from wanasync.events import Event, SubmissionAccepted, SubmissionRefused, TaskChanged
-from wanasync.testing import virtual_time
+from wanasync.testing import now, virtual_time
 
 
 @virtual_time
@@ -80,6 +80,19 @@ async def test_an_id_is_enough_to_go_on_with(tmp_path: Path) -> None:
             video = await handle.save(tmp_path / "x.mp4")
         assert video.task_id == task.id
         assert len(emu.ledger.entries) == 1
+
+
+@virtual_time
+async def test_a_task_known_by_its_id_alone_is_noticed_soon_after_its_end() -> None:
+    """A query tells how old it is, and nothing how long tasks take here."""
+    async with emulated(durations=30.0) as (emu, wan):
+        task_id = (await wan.submit("A cat")).id
+        ends_at = now() + 30
+        await asyncio.sleep(2)
+        async with session_on(emu) as other:
+            await other.attach(task_id).wait()
+            assert now() - ends_at < 10
+            assert other.statistics().poller.polls < 10
 
 
 @virtual_time

@@ -36,6 +36,24 @@ def test_the_price_has_a_ceiling() -> None:
 # --- the policy
 
 
+def test_while_nothing_tells_how_long_tasks_take_waits_grow_with_the_age() -> None:
+    policy, rng = PollingPolicy(), Random(1)
+    guess = policy.estimate(None)
+    waits = [policy.next_wait(age, guess, NO_EVIDENCE, rng) for age in (1.0, 8.0, 40.0)]
+    assert waits == [5.0, 5.0, 10.0]
+    assert policy.estimate(30.0) == 30.0
+    assert policy.estimate(None) == 30.0
+    assert policy.next_wait(1.0, 30.0, NO_EVIDENCE, rng) > 5.0
+
+
+def test_a_task_that_ended_ends_the_guessing() -> None:
+    policy, rng = PollingPolicy(), Random(1)
+    guess = policy.estimate(None)
+    policy.finished(100.0, 110.0, guess, NO_EVIDENCE, told=False)
+    assert policy.estimate(None) == guess
+    assert policy.next_wait(1.0, guess, NO_EVIDENCE, rng) > 20.0
+
+
 def test_waits_keep_within_their_bounds() -> None:
     policy, rng = PollingPolicy(), Random(1)
     waits = [policy.next_wait(age, 120.0, NO_EVIDENCE, rng) for age in range(1, 1200)]

@@ -458,7 +458,11 @@ class Poller:
 
     def _date(self, item: _Followed, snapshot: TaskSnapshot) -> None:
         """A task attached by its id alone is as old as the provider says; by its clock, so nothing is learned of it."""
-        if not item.dated and snapshot.created and self._now() - MAX_AGE < snapshot.created < item.born:
+        if item.dated:
+            return
+        if snapshot.estimated_time is not None:
+            item.estimate = self._policy.estimate(snapshot.estimated_time)
+        if snapshot.created and self._now() - MAX_AGE < snapshot.created < item.born:
             item.born = snapshot.created
 
     def _learn(self, item: _Followed, snapshot: TaskSnapshot, last_unfinished: float | None) -> None:

@@ -36,7 +36,8 @@ class PollBudget:
 
     def wait(self, now: float) -> float:
         """Seconds until there is a token; 0 when there is one."""
-        self._refill(now)
+        if self._tokens < 1.0:
+            self._refill(now)
         # A hair under one token is one: waiting for a rounding error would spin.
         missing = 1.0 - self._tokens
         return missing / self._current if missing > 1e-6 else 0.0
@@ -50,7 +51,8 @@ class PollBudget:
         self._tokens = min(self._tokens, 1.0)
 
     def passed(self) -> None:
-        self._current = min(self._current * 1.02, self.rate)
+        if self._current < self.rate:
+            self._current = min(self._current * 1.02, self.rate)
 
     def _refill(self, now: float) -> None:
         gone = max(now - self._at, 0.0) if self._at is not None else 0.0
@@ -91,7 +93,8 @@ class PollLane:
 
     def wait(self, now: float) -> float:
         """Seconds until the next look may begin."""
-        return max(self.paused_for(now), self._budget.wait(now))
+        wait = self._budget.wait(now)
+        return wait if now >= self._paused_until else max(self._paused_until - now, wait)
 
     def paused_for(self, now: float) -> float:
         return max(self._paused_until - now, 0.0)

@@ -42,6 +42,9 @@ LOST_CALLBACKS, MIN_LOST_CALLBACKS = 0.1, 0.001
 LATEST_CALLBACK = 20.0
 """Seconds from a task's end to its callback at most: a provider tries for 17 s."""
 SPREAD = 0.2
+GUESSED_WAIT, GUESSED_SHARE = 5.0, 0.25
+"""Where nothing tells how long tasks take here, neither an estimate nor one that has ended, waits grow with the age:
+seconds, and share of the age, that the next look is at most put off by."""
 
 
 @define
@@ -60,7 +63,8 @@ class Price:
 
     def paid(self) -> None:
         """A look was made: a raised price comes down by 1 %."""
-        self.value = max(self.value * 0.99, self.base)
+        if self.value > self.base:
+            self.value = max(self.value * 0.99, self.base)
 
 
 @define
@@ -81,6 +85,8 @@ class PollingPolicy:
     _reference: float = field(default=DEFAULT_ESTIMATE, init=False)
     _first_waits: dict[float, float] = field(factory=dict, init=False)
     _first_price: float = field(default=0.0, init=False)
+    _is_told: bool = field(default=False, init=False)
+    _guessing: bool = field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
         self._belief = self.durations.belief()
@@ -88,7 +94,9 @@ class PollingPolicy:
     def estimate(self, given: float | None) -> float:
         """The estimate to reckon with: the provider's, else the last one it gave for another task."""
         if given is None or not MIN_WAIT <= given <= 86_400:
+            self._guessing = self._guessing or not (self._is_told or self.durations.learned)
             return self._reference
+        self._is_told, self._guessing = True, False
         # Floats of replies are objects of their own: tasks with equal estimates are to share one.
         if given != self._reference:
             self._reference = given
@@ -127,6 +135,8 @@ class PollingPolicy:
         price = self._effective_price() * rng.uniform(1 - SPREAD, 1.0)
         wait = wait_until_worth(self.progress.foretold(evidence, duration) or duration, age, price)
         longest = min(MAX_WAIT * LOST_CALLBACKS / self._lost, STALE_WAIT) if self.callbacks else MAX_WAIT
+        if self._guessing and not self.callbacks:
+            longest = min(longest, max(GUESSED_WAIT, GUESSED_SHARE * age))
         return min(max(wait, MIN_WAIT), longest)
 
     def finished(
@@ -138,6 +148,7 @@ class PollingPolicy:
         self.progress.learn(evidence, after, by, self._belief.scaled(estimate), completed=completed)
         self.durations.observe(after / estimate, by / estimate)
         self._belief = self.durations.belief()
+        self._guessing = False
         self._first_waits.clear()
         self._ended += 1
         self._lost = max(self._lost + (1 - told - self._lost) / min(self._ended + 4, 20), MIN_LOST_CALLBACKS)
