@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from wanasync.edges.settings import load_config as load_config
     from wanasync.engine.batch import Batch as Batch
     from wanasync.engine.history import BatchHistory as BatchHistory
+    from wanasync.engine.homes import PostgresJournal as PostgresJournal
     from wanasync.engine.session import Task as Task
     from wanasync.engine.session import WanSession as WanSession
     from wanasync.errors import APIConnectionError as APIConnectionError
@@ -76,6 +77,7 @@ _HOMES = {
     "wanasync.edges.settings": ("load_config",),
     "wanasync.engine.batch": ("Batch",),
     "wanasync.engine.history": ("BatchHistory",),
+    "wanasync.engine.homes": ("PostgresJournal",),
     "wanasync.engine.session": ("Task", "WanSession"),
     "wanasync.errors": (
         "APIConnectionError",

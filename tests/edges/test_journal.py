@@ -384,8 +384,9 @@ async def test_a_second_run_on_the_same_directory_is_told_who_works_there(tmp_pa
 
 async def test_looking_who_works_there_stops_nobody_from_starting(tmp_path: Path) -> None:
     async with opened(tmp_path) as journal:
-        assert journal.holder is not None
-        assert f"process {os.getpid()}" in journal.holder
+        holder = await journal.holder()
+        assert holder is not None
+        assert f"process {os.getpid()}" in holder
     watching = True
 
     def watch() -> None:
@@ -400,7 +401,7 @@ async def test_looking_who_works_there_stops_nobody_from_starting(tmp_path: Path
     finally:
         watching = False
         await watcher
-    assert journal.holder is None
+    assert await journal.holder() is None
 
 
 async def test_a_reader_sees_whole_commits_while_a_writer_works(tmp_path: Path) -> None:

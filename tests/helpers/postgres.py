@@ -37,8 +37,9 @@ _numbers = itertools.count(1)
 class Server:
     """A cluster in a directory of its own. It answers on `port` of 127.0.0.1 and on a Unix socket, to anybody there."""
 
-    def __init__(self, programs: Path, home: Path) -> None:
+    def __init__(self, programs: Path, home: Path, *, durable: bool) -> None:
         self.home = home
+        self._durable = durable
         self.port = free_port()
         self._programs = programs
         self._account = _account()
@@ -69,6 +70,7 @@ class Server:
             "unix_socket_directories": self.home,
             "max_connections": 200,
             "shared_buffers": "64MB",
+            "fsync": "on" if self._durable else "off",
             # After a crash it would sync each of a thousand files by itself.
             "recovery_init_sync_method": "syncfs",
         }
@@ -149,25 +151,26 @@ def programs() -> Path | None:
 
 
 @contextlib.contextmanager
-def running() -> Iterator[Server]:
+def running(*, durable: bool = True) -> Iterator[Server]:
     """A server for one test, which may do to it what it likes."""
     where = programs()
     if where is None:
         pytest.skip("PostgreSQL is not installed (Debian: postgresql)")
     home = Path(tempfile.mkdtemp(prefix="wanasync-pg-"))
-    server = Server(where, home)
+    server = Server(where, home, durable=durable)
     try:
         server.create()
         server.start()
         yield server
     finally:
-        server.stop()
+        server.stop(signal.SIGQUIT)
         shutil.rmtree(home, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[Server]:
-    with running() as server:
+    # Nobody pulls its plug, so that it needn't sync each commit.
+    with running(durable=False) as server:
         yield server
 
 

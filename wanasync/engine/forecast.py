@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator
 
 from attrs import evolve
 
-from wanasync.edges.journal import CHUNK, Journal
+from wanasync.edges.journal import CHUNK
+from wanasync.edges.journal.contract import BatchJournal
 from wanasync.engine.reading import Requests, as_planned, chunks
 from wanasync.errors import RequestValidationError
 from wanasync.models import Forecast
@@ -20,7 +21,7 @@ from wanasync.rules.records import ItemRecord, PlannedItem, item_key
 __all__ = ["forecast"]
 
 
-async def forecast(journal: Journal, requests: Requests, *, on_unknown: str, retry_failed: int) -> Forecast:
+async def forecast(journal: BatchJournal, requests: Requests, *, on_unknown: str, retry_failed: int) -> Forecast:
     """Raises `JournalError`, and what the list raises. Entries that are no requests count as nothing."""
     budget = Budget()
     budget.recall_prices(await journal.get_meta(PRICES) or "")
@@ -55,7 +56,7 @@ def _step(record: ItemRecord | None, on_unknown: str, retry_failed: int) -> Next
     return next_step(record.state, on_unknown)
 
 
-async def _matched(journal: Journal, requests: Requests) -> AsyncIterator[tuple[PlannedItem, ItemRecord | None]]:
+async def _matched(journal: BatchJournal, requests: Requests) -> AsyncIterator[tuple[PlannedItem, ItemRecord | None]]:
     """Each item of the list with its row, as planning would match them."""
     keys = _Keys()
     index = 0

@@ -9,8 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from wanasync.edges.journal import Journal
 from wanasync.engine.forecast import forecast
+from wanasync.engine.homes import OpenJournal, opener
 from wanasync.engine.reading import Requests, fingerprint, known_list
 from wanasync.models import BatchStatus, Forecast, Outcome, OutcomeState
 from wanasync.rules.lifecycle import ItemState
@@ -24,14 +24,16 @@ class BatchHistory:
 
     ``async with BatchHistory("videos/") as history: print(await history.status())``
 
-    Nothing is made, changed or locked. Raises `JournalError` where the directory holds no journal, or a broken one.
+    Nothing is made, changed or locked. `journal` is where it is kept, as in `WanSession.batch`. Raises `JournalError`
+    where there is none, or a broken one.
     """
 
-    def __init__(self, directory: str | os.PathLike[str]) -> None:
+    def __init__(self, directory: str | os.PathLike[str], *, journal: str | OpenJournal | None = None) -> None:
         self.directory = Path(directory)
+        self._open_journal = opener(journal)
 
     async def __aenter__(self) -> Self:
-        self._journal = await Journal.open(self.directory, now=time.time, read_only=True)
+        self._journal = await self._open_journal(self.directory, now=time.time, read_only=True)
         return self
 
     async def __aexit__(
@@ -43,7 +45,7 @@ class BatchHistory:
         """Counts and credits as they stand now."""
         counts = await self._journal.counts()
         totals = await self._journal.totals()
-        running = self._journal.holder
+        running = await self._journal.holder()
         on_the_wire = counts[ItemState.SUBMITTING] + counts[ItemState.RESUBMITTING]
         return BatchStatus(
             directory=self.directory,

@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
-from wanasync.edges.journal import Journal
+from wanasync.edges.journal.contract import BatchJournal
 from wanasync.edges.lists import RequestList
 from wanasync.models import BatchItem, VideoRequest, as_request
 from wanasync.rules.known_list import KnownList
@@ -37,7 +37,7 @@ async def fingerprint(requests: Requests) -> str | None:
     return await asyncio.to_thread(requests.fingerprint) if isinstance(requests, RequestList) else None
 
 
-async def known_list(journal: Journal, mark: str | None) -> KnownList | None:
+async def known_list(journal: BatchJournal, mark: str | None) -> KnownList | None:
     """What the journal keeps of the list with this fingerprint; None where it has other rows too, or lacks some."""
     known = KnownList.from_json(await journal.get_meta(LIST))
     if known is None or known.fingerprint != mark:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 
-from wanasync.edges.journal import Journal
+from wanasync.edges.journal.contract import BatchJournal
 from wanasync.errors import APIError, NotFoundError, WanError
 from wanasync.models import TaskSnapshot
 from wanasync.rules.records import ItemRecord
@@ -53,7 +53,7 @@ class RecentTasks:
             raise
 
     async def find(
-        self, lost: Sequence[ItemRecord], journal: Journal, others: Collection[str], longest: float
+        self, lost: Sequence[ItemRecord], journal: BatchJournal, others: Collection[str], longest: float
     ) -> Resolution:
         """What the list tells of the items in `lost`; nothing where it can't be had.
 

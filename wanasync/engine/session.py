@@ -24,6 +24,7 @@ from wanasync.engine.announcer import Announcer, Emit, as_listeners
 from wanasync.engine.batch import Batch, Requests
 from wanasync.engine.callbacks import CALLBACK_WAIT, CallbackDesk, Callbacks
 from wanasync.engine.gate import Gate
+from wanasync.engine.homes import OpenJournal
 from wanasync.engine.poller import Poller
 from wanasync.engine.recent import RecentTasks
 from wanasync.engine.saver import Saver
@@ -290,6 +291,7 @@ class WanSession:
         limit: int | None = None,
         total: int | None = None,
         retry_failed: int = 0,
+        journal: str | OpenJournal | None = None,
     ) -> Batch:
         """Many requests with one durable journal in the directory `to`; the same call continues an earlier run.
 
@@ -297,7 +299,8 @@ class WanSession:
         `budget` caps the credits of the whole batch, earlier runs included; `limit` the submissions of this run;
         `total` is the list's length, where known, for progress. `retry_failed` is how many further tasks may be asked
         for, in all runs together, for an item whose task failed by what the provider calls its own fault; each is
-        paid for if it succeeds. See `Batch`.
+        paid for if it succeeds. `journal` is where what happens is written down: in the directory (None), or in a
+        PostgreSQL database (its address, or a `PostgresJournal`). See `Batch`.
         """
         self._check()
         return Batch(
@@ -316,6 +319,7 @@ class WanSession:
             limit=limit,
             total=total,
             retry_failed=retry_failed,
+            journal=journal,
         )
 
     async def credits(self) -> Credits:

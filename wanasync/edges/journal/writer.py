@@ -17,6 +17,7 @@ from typing import Any, Self, TypeVar
 from wanasync.edges.journal.schema import CODES, key_number
 from wanasync.edges.journal.store import CHUNK, Store
 from wanasync.errors import JournalError
+from wanasync.rules.claims import claim_event
 from wanasync.rules.lifecycle import ItemEvent, ItemState
 from wanasync.rules.records import ItemRecord, PlannedItem, Totals, check_changes
 
@@ -73,14 +74,13 @@ class Journal:
         return self._store.directory
 
     @property
-    def holder(self) -> str | None:
-        """Which process works on the directory now, in words for a user; None for nobody."""
-        return self._store.holder()
-
-    @property
     def interrupted(self) -> int:
         """How many submissions an earlier run left without an answer; they are `unknown` now."""
         return self._store.interrupted
+
+    async def holder(self) -> str | None:
+        """Which process works on the directory now, in words for a user; None for nobody."""
+        return self._store.holder()
 
     async def plan(self, items: Sequence[PlannedItem]) -> list[ItemRecord]:
         """The record of each item, in their order; items the journal doesn't know are written down as planned.
@@ -95,6 +95,14 @@ class Journal:
             chunk = items[start : start + CHUNK]
             records += await self._do(functools.partial(self._store.plan, chunk))
         return records
+
+    async def claim(self, record: ItemRecord, *, submitted_at: float) -> ItemRecord:
+        """Claim the item for one submission: its record, on the wire now.
+
+        Nobody else writes here: the step itself is the claim, which can't be made twice and never grows stale. Raises
+        `TransitionError` where it was made.
+        """
+        return await self.record(record.key, claim_event(record), submitted_at=submitted_at)
 
     async def record(self, key: str, event: ItemEvent, **changes: Any) -> ItemRecord:
         """Write down what happened to an item; its record after that, once it is safe on disk.

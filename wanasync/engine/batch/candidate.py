@@ -7,11 +7,11 @@ from typing import Any, assert_never
 
 from attrs import Factory, define, field
 
-from wanasync.edges.journal import Journal
+from wanasync.edges.journal.contract import BatchJournal
 from wanasync.engine.batch.run import STOPS_THE_LANE
 from wanasync.engine.submitter import NeverSent, SubmitResult
 from wanasync.models import VideoRequest
-from wanasync.rules.lifecycle import ItemEvent, ItemState
+from wanasync.rules.lifecycle import ItemEvent
 from wanasync.rules.records import ItemRecord
 from wanasync.rules.replies import Accepted, Refused, Throttled, Unknown
 
@@ -39,21 +39,17 @@ class Candidate:
 class JournalLog:
     """Writes an item's submission down around its POST; `record` is the row as it stands, `result` what came of it."""
 
-    _journal: Journal
+    _journal: BatchJournal
     record: ItemRecord
     _clock: Callable[[], float]
     result: SubmitResult | None = None
 
     async def intent(self) -> None:
-        again = self.record.state is ItemState.UNKNOWN
-        await self._write(ItemEvent.RESUBMIT if again else ItemEvent.SUBMIT, submitted_at=self._clock())
+        self.record = await self._journal.claim(self.record, submitted_at=self._clock())
 
     async def answered(self, result: SubmitResult) -> None:
         self.result = result
         event, changes = journal_event(result)
-        await self._write(event, **changes)
-
-    async def _write(self, event: ItemEvent, **changes: Any) -> None:
         self.record = await self._journal.record(self.record.key, event, **changes)
 
 

@@ -22,7 +22,8 @@ from wanasync.engine.submitter import NeverSent, SubmitResult, Submitter
 from wanasync.errors import APIError, BudgetExceededError, JournalError, WanError
 from wanasync.models import OutcomeState, TaskSnapshot
 from wanasync.rules.budget import Verdict
-from wanasync.rules.lifecycle import ItemState
+from wanasync.rules.claims import ON_THE_WIRE, StaleClaimError
+from wanasync.rules.lifecycle import ItemState, TransitionError
 from wanasync.rules.outcomes import outcome
 from wanasync.rules.records import ItemRecord
 from wanasync.rules.replies import Accepted, Refused, Throttled, Unknown
@@ -162,7 +163,12 @@ class Dispatcher:
             )
             candidate.record = log.record
             await self._answered(candidate, result)
+        except StaleClaimError as error:
+            logger.info("%s: %s; it is sent in another turn", name_of(record), error.message)
+            self._back(candidate)
         except JournalError as error:
+            if isinstance(error, TransitionError) and log.result is None:
+                return await self._beaten(candidate)
             if isinstance(log.result, Accepted):
                 self._tell_unwritten(candidate, log.result.snapshot.id, error)
             raise
@@ -174,6 +180,17 @@ class Dispatcher:
         if candidate.first_sent is None:
             candidate.first_sent = self._run.clock()
         return desk.url(candidate.request, candidate.record.idempotency_key, candidate.first_sent)
+
+    async def _beaten(self, candidate: Candidate) -> None:
+        """Another process has claimed the item: it is told as it stands there."""
+        run = self._run
+        self._release(candidate)
+        record = candidate.record = await run.journal.get(candidate.record.key)
+        if record.state is ItemState.PLANNED:
+            self._planned.append(candidate)  # and was turned away
+        else:
+            state = OutcomeState.PENDING if record.state in ON_THE_WIRE else None
+            run.tell(outcome(record, run.directory, state=state), record)
 
     def _tell_unwritten(self, candidate: Candidate, task_id: str, error: JournalError) -> None:
         """Paid for, and the journal can't say so any more: the user is the last to whom its id can be given."""

@@ -6,10 +6,9 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
 from wanasync.config import Config
-from wanasync.edges.journal import Journal
 from wanasync.engine.announcer import Emit
 from wanasync.engine.batch.collector import Collector
 from wanasync.engine.batch.dispatcher import Dispatcher
@@ -21,6 +20,7 @@ from wanasync.engine.batch.run import Run
 from wanasync.engine.batch.teller import Teller
 from wanasync.engine.callbacks import CallbackDesk
 from wanasync.engine.gate import Gate
+from wanasync.engine.homes import OpenJournal, opener
 from wanasync.engine.poller import Poller
 from wanasync.engine.reading import Requests
 from wanasync.engine.recent import RecentTasks
@@ -32,13 +32,7 @@ from wanasync.rules.budget import Budget
 from wanasync.rules.records import ItemRecord
 from wanasync.rules.tally import Tally
 
-__all__ = ["Batch", "OpenJournal"]
-
-
-class OpenJournal(Protocol):
-    """Opens the journal of a batch's directory; `now` gives unix seconds. Raises `JournalError`."""
-
-    async def __call__(self, directory: Path, /, *, now: Callable[[], float]) -> Journal: ...
+__all__ = ["Batch"]
 
 
 class Batch:
@@ -78,12 +72,12 @@ class Batch:
         limit: int | None = None,
         total: int | None = None,
         retry_failed: int = 0,
-        open_journal: OpenJournal = Journal.open,
+        journal: str | OpenJournal | None = None,
     ) -> None:
         if isinstance(requests, str | bytes | VideoRequest | BatchItem):
             raise RequestValidationError("requests", requests, "must be a list of requests, not a single one")
         self.directory = directory
-        self._open_journal = open_journal
+        self._open_journal = opener(journal)
         self._submitter = submitter
         self._run = run = Run(directory, config, clock, Teller(emit, clock, directory), Budget(budget), Tally(total))
         self._learned = Learned(run, gate)

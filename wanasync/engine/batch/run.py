@@ -13,7 +13,7 @@ from typing import Any
 from attrs import Factory, define, field
 
 from wanasync.config import Config
-from wanasync.edges.journal import Journal
+from wanasync.edges.journal.contract import BatchJournal
 from wanasync.engine.batch.teller import Teller
 from wanasync.errors import AuthenticationError, InsufficientCreditError, JournalError, PermissionDeniedError, WanError
 from wanasync.models import Outcome, OutcomeState
@@ -42,7 +42,7 @@ class Run:
     teller: Teller
     budget: Budget
     tally: Tally
-    journal: Journal = field(init=False)
+    journal: BatchJournal = field(init=False)
     """Once the batch is entered."""
     stopped: str | None = None
     stop_error: WanError | None = None

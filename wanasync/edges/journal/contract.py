@@ -1,0 +1,86 @@
+"""What a batch asks of its journal, wherever that is kept.
+
+Two homes satisfy it, and `tests/journal_contract` holds both to the same behaviour: `edges.journal` (SQLite in the
+batch's directory, one process at a time) and `edges.postgres` (a database that many processes share).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+from wanasync.rules.lifecycle import ItemEvent, ItemState
+from wanasync.rules.records import ItemRecord, PlannedItem, Totals
+
+__all__ = ["BatchJournal"]
+
+
+class BatchJournal(Protocol):
+    """One batch's journal, open, for one event loop.
+
+    What a method has returned is durable, and seen by every later call. Methods raise `JournalError`; after a write has
+    failed for good the journal refuses everything. A caller that is cancelled does not take its write back.
+    """
+
+    @property
+    def interrupted(self) -> int:
+        """How many submissions of earlier runs were found without an answer at opening; they are `unknown` now."""
+
+    async def holder(self) -> str | None:
+        """Who works on the batch now, in words for a user; None for nobody."""
+
+    async def plan(self, items: Sequence[PlannedItem]) -> list[ItemRecord]:
+        """The record of each item, in their order; those the journal doesn't know are written down as planned.
+
+        Items come in their list's order, over any number of calls; one journal is opened for one pass over the list.
+        Raises `RequestValidationError` for ids and files that clash; nothing of the call's chunk was written.
+        """
+
+    async def claim(self, record: ItemRecord, *, submitted_at: float) -> ItemRecord:
+        """Claim the item for one submission: its record, `submitting` or (where it was unknown) `resubmitting`.
+
+        `record` is the item as the caller knows it. Only whoever gets an answer may send, and at once. Raises
+        `TransitionError` where another has it, `StaleClaimError` where the claim came back too late to be used: the
+        item can be claimed again.
+        """
+
+    async def record(self, key: str, event: ItemEvent, **changes: Any) -> ItemRecord:
+        """Write down what happened to an item; its record after that. `changes` are fields of `ItemRecord`.
+
+        Raises `TransitionError` where this can't happen to an item in its state: nothing was written.
+        """
+
+    async def get(self, key: str) -> ItemRecord: ...
+
+    async def find(self, keys: Sequence[str]) -> Mapping[str, ItemRecord]:
+        """The records of those items that the journal knows, by key."""
+
+    def iter_items(self, states: Iterable[ItemState] | None = None) -> AsyncIterator[ItemRecord]:
+        """All items as they were first planned; or those in `states`, state after state as life goes."""
+
+    def slices(self, states: Iterable[ItemState] | None = None) -> AsyncIterator[list[ItemRecord]]:
+        """As `iter_items`, slice by slice. What changes its state meanwhile may come again, or not at all."""
+
+    async def known_tasks(self, task_ids: Sequence[str]) -> Mapping[str, float | None]:
+        """Those of the tasks that are, or were, an item's, with when they were submitted."""
+
+    def is_listed(self, record: ItemRecord) -> bool:
+        """Whether the item came in a list planned since the journal was opened."""
+
+    async def list_all(self) -> None:
+        """Take all rows for listed, as though the list they came in had been planned again."""
+
+    async def unlisted(self) -> frozenset[int]:
+        """The rows, by number, whose items came in no list planned since the journal was opened."""
+
+    async def counts(self) -> Mapping[ItemState, int]:
+        """How many items are in each state; every state has an entry."""
+
+    async def totals(self) -> Totals: ...
+
+    async def get_meta(self, name: str) -> str | None: ...
+
+    async def set_meta(self, name: str, value: str) -> None: ...
+
+    async def close(self) -> None:
+        """Write what is queued, then let the batch go. Cancelling the wait doesn't stop it."""

@@ -1,0 +1,12 @@
+"""The journal of a batch in PostgreSQL, for many processes. The only home of psycopg (extra `wanasync[cluster]`).
+
+`database` is the connections that all share, `migrations` the schema; `journal` is the journal as coroutines see it,
+over `writer` (many ask at once, one transaction answers), `rows` (how records lie in the tables) and `facts` (what
+planning a list needs to know).
+"""
+
+from wanasync.edges.postgres.database import Database
+from wanasync.edges.postgres.journal import Journal
+from wanasync.edges.postgres.migrations import migrate
+
+__all__ = ["Database", "Journal", "migrate"]

@@ -1,0 +1,545 @@
+"""The journal of a batch in PostgreSQL, as coroutines see it."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+import secrets
+import socket
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType, TracebackType
+from typing import Any, Self
+from uuid import UUID, uuid4
+
+import attrs
+import psycopg
+from attrs import define
+
+from wanasync.edges.journal.planning import Planning
+from wanasync.edges.journal.schema import CODES, PLANNED, STATES, key_number
+from wanasync.edges.postgres.clocks import clocks, seconds_since
+from wanasync.edges.postgres.database import Connection, Database
+from wanasync.edges.postgres.facts import Facts, Listed, Missing, foreseen
+from wanasync.edges.postgres.migrations import bring_up
+from wanasync.edges.postgres.rows import (
+    ADD_ITEMS,
+    ADD_PROGRESS,
+    FIND,
+    FIND_ROW,
+    LOCK_OVERDUE,
+    item_values,
+    read_row,
+    slice_query,
+)
+from wanasync.edges.postgres.writer import Job, Step, Writer, keep_attempts, write_rows
+from wanasync.errors import JournalError, RequestValidationError
+from wanasync.rules.claims import (
+    ANSWERS,
+    ON_THE_WIRE,
+    Claim,
+    Row,
+    StaleClaimError,
+    StrayTaskError,
+    answered,
+    claimed,
+    interrupted,
+    is_stale,
+)
+from wanasync.rules.lifecycle import ItemEvent, ItemState, TransitionError
+from wanasync.rules.records import ItemRecord, PlannedItem, Totals, advance, check_changes
+
+__all__ = ["CHUNK", "Journal"]
+
+CHUNK = 500
+"""Items read in one query."""
+PLANNED_AT_ONCE = 5000
+"""Items planned in one transaction."""
+
+_LOCK_CLASS = 0x77616E
+"""First half of the advisory locks on batches; the second is the batch's number."""
+_MOST_REPETITIONS = 10_000
+_REGAIN_TRIES, _REGAIN_WAIT = 20, 0.1
+
+
+@define
+class Identity:
+    """Which batch, and which of those who work on it."""
+
+    batch: int
+    journal_id: str
+    last_seq: int
+    writer: UUID
+    name: str
+
+
+class Journal:
+    """The journal of one batch among many in a database, for one event loop. Made by `open`.
+
+    A journal has the batch to itself, unless all who work on it open it as `shared`. Either way a submission may be
+    sent only on a claim (see `rules.claims`), so that even a process that was taken for dead pays for nothing twice.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        identity: Identity,
+        connection: Connection | None,
+        *,
+        directory: Path | None,
+        now: Callable[[], float],
+        shared: bool,
+        owns_database: bool,
+    ) -> None:
+        self._database = database
+        self._me = identity
+        self._directory = directory
+        self._now = now
+        self._shared = shared
+        self._owns_database = owns_database
+        self._loop = asyncio.get_running_loop()
+        self._first_new_seq = identity.last_seq + 1
+        self._listed = Listed()
+        self._repetitions: dict[int, int] = {}
+        self._claims: dict[str, Claim] = {}
+        self._taken_over: str | None = None
+        self._interrupted = 0
+        self._closed: asyncio.Future[None] | None = None
+        self._writer: Writer | None = None
+        if connection is not None:
+            self._writer = Writer(
+                database,
+                identity.writer,
+                _application(identity.writer),
+                batch=identity.batch,
+                journal_id=identity.journal_id,
+                connection=connection,
+                regain=self._regain,
+            )
+
+    @classmethod
+    async def open(
+        cls,
+        database: Database | str,
+        batch: str,
+        *,
+        now: Callable[[], float],
+        directory: Path | None = None,
+        read_only: bool = False,
+        shared: bool = False,
+    ) -> Self:
+        """Open the journal of the batch of this name, making it, and the tables, where they are missing.
+
+        `now` gives unix seconds; `directory` is where videos lie that no item may overwrite. `database` may be an
+        address: then the connections are the journal's own. Submissions that another process has left without an
+        answer become `unknown`, and `interrupted` counts them; with `shared` that is `settle_interrupted`'s to do,
+        since others may be waiting for theirs. With `read_only` nothing is made or changed.
+        """
+        owns = isinstance(database, str)
+        database = Database(database) if isinstance(database, str) else database
+        await database.__aenter__()
+        try:
+            return await cls._open(database, batch, owns, now=now, directory=directory, shared=shared, only=read_only)
+        except psycopg.Error as error:
+            await database.close() if owns else None
+            raise database.error("can't be opened", error) from error
+        except BaseException:
+            await database.close() if owns else None
+            raise
+
+    @classmethod
+    async def _open(
+        cls,
+        database: Database,
+        batch: str,
+        owns: bool,
+        *,
+        now: Callable[[], float],
+        directory: Path | None,
+        shared: bool,
+        only: bool,
+    ) -> Self:
+        writer_id = uuid4()
+        connection = await database.connect(_application(writer_id))
+        try:
+            identity = await _identify(connection, database, batch, writer_id, read_only=only)
+            used = directory if directory is not None and await asyncio.to_thread(_has_files, directory) else None
+            if only:
+                await connection.close()
+                return cls(database, identity, None, directory=used, now=now, shared=shared, owns_database=owns)
+            await _lock(connection, identity, database.label, shared=shared)
+            journal = cls(database, identity, connection, directory=used, now=now, shared=shared, owns_database=owns)
+        except BaseException:
+            await connection.close()
+            raise
+        if not shared:
+            journal._interrupted = len(await journal.settle_interrupted(0))
+        return journal
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    @property
+    def interrupted(self) -> int:
+        """How many submissions were found without an answer at opening; they are `unknown` now."""
+        return self._interrupted
+
+    @property
+    def database(self) -> Database:
+        return self._database
+
+    async def holder(self) -> str | None:
+        """Who works on the batch now, in words for a user; None for nobody."""
+        names = await self._database.fetch(_HOLDERS, _LOCK_CLASS, self._me.batch)
+        return ", ".join(name for (name,) in names) or None
+
+    # Planning
+
+    async def plan(self, items: Sequence[PlannedItem]) -> list[ItemRecord]:
+        """As the contract says; in chunks of `PLANNED_AT_ONCE`, each of which is written whole or not at all."""
+        records: list[ItemRecord] = []
+        for start in range(0, len(items), PLANNED_AT_ONCE):
+            chunk = items[start : start + PLANNED_AT_ONCE]
+            _check_writable(chunk)
+            records += await self._do(Job(functools.partial(self._plan, chunk)))
+        return records
+
+    async def _plan(self, items: Sequence[PlannedItem], connection: Connection) -> list[ItemRecord]:
+        # Held to the end of the transaction: rows are numbered by one process at a time.
+        numbered = "SELECT last_seq FROM wanasync.batch WHERE id = %s FOR NO KEY UPDATE"
+        ((last_seq,),) = await _fetch(connection, numbered, self._me.batch)
+        known = Facts(self._me.journal_id, last_seq, self._repetitions, self._listed, self._directory)
+        missing: Missing | None = foreseen(items, self._repetitions)
+        while missing is not None:
+            await self._look_up(connection, known, missing)
+            known.forget()
+            try:
+                planning = Planning(known, items)
+                # It looks for files in the way, and a directory may be slow.
+                records = await asyncio.to_thread(planning.run)
+                missing = None
+            except Missing as more:
+                missing = more
+        await self._write_plan(connection, known, planning.added)
+        self._listed.add(planning.listed)
+        self._repetitions.update(planning.repetitions)
+        if len(self._repetitions) > _MOST_REPETITIONS:
+            self._repetitions.clear()
+        return records
+
+    async def _look_up(self, connection: Connection, known: Facts, missing: Missing) -> None:
+        me = self._me
+        if missing.keys:
+            known.by_key.update(dict.fromkeys(missing.keys))
+            for row in await _fetch(connection, FIND, list(missing.keys), me.batch):
+                record = read_row(row, me.journal_id).record
+                known.by_key[key_number(record.key)] = known.by_row[record.seq] = record
+        for seq in missing.rows:
+            (row,) = await _fetch(connection, FIND_ROW, me.batch, seq)
+            known.by_row[seq] = read_row(row, me.journal_id).record
+        if missing.names:
+            known.owners.update(dict.fromkeys(missing.names))
+            owners = "SELECT hash, seq FROM wanasync.name WHERE batch = %s AND hash = ANY(%s)"
+            known.owners.update(await _fetch(connection, owners, me.batch, list(missing.names)))
+
+    async def _write_plan(self, connection: Connection, known: Facts, added: Sequence[ItemRecord]) -> None:
+        batch = self._me.batch
+        await _copy(connection, ADD_ITEMS, (item_values(batch, record) for record in added))
+        await _copy(connection, ADD_PROGRESS, ((batch, record.seq, PLANNED, record.attempt) for record in added))
+        for before, after in known.changed:
+            await self._change(connection, before, after)
+        if known.claims:
+            await connection.execute(_CLAIM_NAMES, (batch, list(known.claims), list(known.claims.values())))
+        if added:
+            counted = "UPDATE wanasync.batch SET last_seq = %s WHERE id = %s"
+            await connection.execute(counted, (added[-1].seq, batch))
+
+    async def _change(self, connection: Connection, before: ItemRecord, after: ItemRecord) -> None:
+        batch = self._me.batch
+        changed = "UPDATE wanasync.item SET idx = %s, request = %s, file = %s WHERE batch = %s AND seq = %s"
+        await connection.execute(changed, (after.index, after.request_json, after.file, batch, after.seq))
+        if after.attempt != before.attempt and before.task_id is not None:
+            await keep_attempts(connection, batch, [(before, None)])
+        if (after.state, after.attempt) != (before.state, before.attempt):
+            await write_rows(connection, batch, self._me.writer, [Row(after)])
+
+    def is_listed(self, record: ItemRecord) -> bool:
+        return record.seq in self._listed
+
+    async def list_all(self) -> None:
+        self._listed.add_all()
+
+    async def unlisted(self) -> frozenset[int]:
+        return frozenset(seq for seq in range(1, self._first_new_seq) if seq not in self._listed)
+
+    # What happens to items
+
+    async def claim(self, record: ItemRecord, *, submitted_at: float) -> ItemRecord:
+        """As the contract says. A process that has lost the batch to another claims nothing more."""
+        if self._taken_over is not None:
+            raise JournalError(
+                f"{self._taken_over} works on the batch now; nothing more is submitted here", self._where
+            )
+        begun = clocks()
+        token = uuid4()
+        claiming = functools.partial(claimed, seen=record, token=token, submitted_at=submitted_at, now=self._now())
+        after: ItemRecord = await self._do(Step(record.key, claiming))
+        self._claims[record.key] = Claim(token, after.state)
+        if is_stale(age := seconds_since(begun)):
+            await self.record(record.key, ItemEvent.NOT_TAKEN)
+            raise StaleClaimError(f"the claim on item {record.key} took {age:.1f} s", self._where)
+        return after
+
+    async def record(self, key: str, event: ItemEvent, **changes: Any) -> ItemRecord:
+        check_changes(event, changes)
+        if event in ANSWERS:
+            return await self._record_answer(key, event, changes)
+        if event in (ItemEvent.SUBMIT, ItemEvent.RESUBMIT):
+            raise TypeError(f"{event} goes by `claim`")
+        happening = functools.partial(_advanced, event=event, changes=changes, now=self._now())
+        happened: ItemRecord = await self._do(Step(key, happening, keeps_attempt=event is ItemEvent.RETRY))
+        return happened
+
+    async def _record_answer(self, key: str, event: ItemEvent, changes: Mapping[str, Any]) -> ItemRecord:
+        claim = self._claims.get(key)
+        if claim is None:
+            raise TransitionError(f"{event}: the item was not claimed here", self._where, None, event)
+        answering = functools.partial(answered, claim=claim, event=event, changes=changes, now=self._now())
+        try:
+            after: ItemRecord = await self._do(Step(key, answering))
+        except (TransitionError, StrayTaskError):
+            self._claims.pop(key, None)
+            raise
+        self._claims.pop(key, None)
+        return after
+
+    async def settle_interrupted(self, older_than: float) -> list[ItemRecord]:
+        """Take claims of others for dead whose submissions were sent `older_than` seconds ago, by the server's clock.
+
+        They become `unknown`; should one's maker be alive after all, its answer still counts. `older_than` should be
+        longer than a submission can take.
+        """
+        settled: list[ItemRecord] = await self._do(Job(functools.partial(self._settle, older_than)))
+        return settled
+
+    async def _settle(self, older_than: float, connection: Connection) -> list[ItemRecord]:
+        me = self._me
+        codes = [CODES[state] for state in ON_THE_WIRE]
+        found = await _fetch(connection, LOCK_OVERDUE, me.batch, codes, me.writer, older_than)
+        rows = [interrupted(read_row(row, me.journal_id), now=self._now()) for row in found]
+        await write_rows(connection, me.batch, me.writer, rows)
+        return [row.record for row in rows]
+
+    # Reading
+
+    async def get(self, key: str) -> ItemRecord:
+        found = await self.find([key])
+        if key not in found:
+            raise JournalError(f"there is no item {key} in the journal", self._where)
+        return found[key]
+
+    async def find(self, keys: Sequence[str]) -> Mapping[str, ItemRecord]:
+        self._check()
+        rows = await self._database.fetch(FIND, [key_number(key) for key in keys], self._me.batch)
+        records = (read_row(row, self._me.journal_id).record for row in rows)
+        return {record.key: record for record in records}
+
+    async def iter_items(self, states: Iterable[ItemState] | None = None) -> AsyncIterator[ItemRecord]:
+        async for chunk in self.slices(states):
+            for record in chunk:
+                yield record
+
+    async def slices(self, states: Iterable[ItemState] | None = None) -> AsyncIterator[list[ItemRecord]]:
+        for state in [None] if states is None else sorted(set(states), key=CODES.__getitem__):
+            after = 0
+            while rows := await self._fetch(slice_query(state), after, CHUNK):
+                chunk = [read_row(row, self._me.journal_id).record for row in rows]
+                yield chunk
+                after = chunk[-1].seq
+
+    async def known_tasks(self, task_ids: Sequence[str]) -> Mapping[str, float | None]:
+        rows = await self._database.fetch(_KNOWN_TASKS, *(self._me.batch, list(task_ids)) * 2)
+        return dict(rows)
+
+    async def counts(self) -> Mapping[ItemState, int]:
+        rows = await self._fetch("SELECT state, count(*) FROM wanasync.progress WHERE batch = %s GROUP BY state")
+        return MappingProxyType(dict.fromkeys(ItemState, 0) | {STATES[code]: items for code, items in rows})
+
+    async def totals(self) -> Totals:
+        free = [CODES[state] for state in ItemState if not _costs(state)]
+        (sums,) = await self._database.fetch(_TOTALS, free, self._me.batch)
+        # Adding fractions leaves dust, which nobody wants to read in a report.
+        return Totals(*(round(value, 6) for value in sums))
+
+    async def get_meta(self, name: str) -> str | None:
+        rows = await self._fetch("SELECT value FROM wanasync.meta WHERE batch = %s AND name = %s", name)
+        return rows[0][0] if rows else None
+
+    async def set_meta(self, name: str, value: str) -> None:
+        async def keep(connection: Connection) -> None:
+            await connection.execute(_SET_META, (self._me.batch, name, value))
+
+        await self._do(Job(keep))
+
+    async def close(self) -> None:
+        if self._closed is None:
+            self._closed = asyncio.ensure_future(self._close())
+        await asyncio.shield(self._closed)
+
+    async def _close(self) -> None:
+        try:
+            if self._writer is not None:
+                await self._writer.close()
+        finally:
+            if self._owns_database:
+                await self._database.close()
+
+    # Connections
+
+    @property
+    def _where(self) -> str:
+        return self._database.label
+
+    def _check(self) -> None:
+        if self._closed is not None:
+            raise JournalError("the journal is closed", self._where)
+        if asyncio.get_running_loop() is not self._loop:
+            raise JournalError("the journal belongs to another event loop", self._where)
+
+    def _do(self, operation: Step | Job) -> asyncio.Future[Any]:
+        self._check()
+        if self._writer is None:
+            raise JournalError("the journal was opened to be read", self._where)
+        return self._writer.do(operation)
+
+    async def _fetch(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
+        self._check()
+        return await self._database.fetch(query, self._me.batch, *values)
+
+    async def _regain(self, connection: Connection) -> None:
+        """After a connection was lost: end what the server may still hold for it, and hold the batch again."""
+        await connection.execute(_END_FORMER, (_application(self._me.writer),))
+        for _ in range(_REGAIN_TRIES):
+            if await _try_lock(connection, self._me.batch, shared=self._shared):
+                return
+            await asyncio.sleep(_REGAIN_WAIT)
+        # Answers to what is on the wire are written down all the same: each has its claim.
+        self._taken_over = await _holder(connection, self._me.batch)
+
+
+_HOLDERS = """
+SELECT writer.name FROM pg_locks JOIN wanasync.writer USING (pid)
+WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+AND classid = %s AND objid = %s AND granted AND writer.batch = objid::integer ORDER BY writer.name
+"""
+_END_FORMER = """
+SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+WHERE application_name = %s AND pid <> pg_backend_pid() AND usename = current_user
+"""
+_CLAIM_NAMES = """
+INSERT INTO wanasync.name SELECT %s, * FROM unnest(%s::bigint[], %s::bigint[])
+ON CONFLICT (batch, hash) DO UPDATE SET seq = excluded.seq
+"""
+_SET_META = """
+INSERT INTO wanasync.meta VALUES (%s, %s, %s) ON CONFLICT (batch, name) DO UPDATE SET value = excluded.value
+"""
+_KNOWN_TASKS = """
+SELECT task_id, submitted_at FROM wanasync.attempt WHERE batch = %s AND task_id = ANY(%s)
+UNION ALL
+SELECT task_id, submitted_at FROM wanasync.progress WHERE batch = %s AND task_id = ANY(%s)
+"""
+_TOTALS = """
+SELECT coalesce(sum(credits_reserved), 0), coalesce(sum(credits_used), 0),
+    coalesce(sum(coalesce(credits_used, credits_reserved)) FILTER (WHERE state <> ALL(%s)), 0)
+FROM wanasync.progress WHERE batch = %s
+"""
+
+
+async def _identify(
+    connection: Connection, database: Database, batch: str, writer: UUID, *, read_only: bool
+) -> Identity:
+    asked = "SELECT id, journal_id, last_seq FROM wanasync.batch WHERE name = %s"
+    if not read_only:
+        await bring_up(connection, database.label)
+        # Looked for first: a number is used up by each try to insert.
+        made = "INSERT INTO wanasync.batch (name, journal_id) VALUES (%s, %s) ON CONFLICT DO NOTHING"
+        if not await _fetch(connection, asked, batch):
+            await connection.execute(made, (batch, secrets.token_hex(16)))
+    try:
+        rows = await _fetch(connection, asked, batch)
+    except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
+        rows = []
+    if not rows:
+        raise JournalError(f"there is no batch {batch!r} here", database.label)
+    ((number, journal_id, last_seq),) = rows
+    return Identity(number, journal_id, last_seq, writer, _own_name())
+
+
+async def _lock(connection: Connection, me: Identity, label: str, *, shared: bool) -> None:
+    if not await _try_lock(connection, me.batch, shared=shared):
+        holder = await _holder(connection, me.batch)
+        raise JournalError(f"in use by {holder}; wait for it to end, or name another batch", label)
+    # Those whose processes ended without a word.
+    gone = "DELETE FROM wanasync.writer WHERE seen_at < now() - interval '7 days'"
+    made = "INSERT INTO wanasync.writer (id, batch, name, pid) VALUES (%s, %s, %s, pg_backend_pid())"
+    await connection.execute(gone)
+    await connection.execute(made, (me.writer, me.batch, me.name))
+
+
+async def _try_lock(connection: Connection, batch: int, *, shared: bool) -> bool:
+    question = f"SELECT pg_try_advisory_lock{'_shared' if shared else ''}(%s, %s)"
+    ((is_ours,),) = await _fetch(connection, question, _LOCK_CLASS, batch)
+    return bool(is_ours)
+
+
+async def _holder(connection: Connection, batch: int) -> str:
+    names = await _fetch(connection, _HOLDERS, _LOCK_CLASS, batch)
+    return ", ".join(name for (name,) in names) or "another process"
+
+
+async def _fetch(connection: Connection, query: str, *values: Any) -> list[tuple[Any, ...]]:
+    return await (await connection.execute(query.encode(), values)).fetchall()
+
+
+async def _copy(connection: Connection, statement: str, rows: Iterable[tuple[Any, ...]]) -> None:
+    async with connection.cursor() as cursor, cursor.copy(statement.encode()) as copy:
+        for row in rows:
+            await copy.write_row(row)
+
+
+def _advanced(row: Row, *, event: ItemEvent, changes: Mapping[str, Any], now: float) -> Row:
+    return attrs.evolve(row, record=advance(row.record, event, changes, now=now))
+
+
+def _check_writable(items: Sequence[PlannedItem]) -> None:
+    for item in items:
+        if item.item_id is not None and "\0" in item.item_id:
+            raise RequestValidationError("id", item.item_id, "must be without NUL, which PostgreSQL can't keep")
+
+
+def _costs(state: ItemState) -> bool:
+    return state not in (ItemState.PLANNED, ItemState.REJECTED, ItemState.FAILED)
+
+
+def _application(writer: UUID) -> str:
+    return f"wanasync {writer}"
+
+
+def _own_name() -> str:
+    since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime())
+    return f"process {os.getpid()} on {socket.gethostname()} since {since}"
+
+
+def _has_files(directory: Path) -> bool:
+    try:
+        with os.scandir(directory) as entries:
+            return any(True for _ in entries)
+    except FileNotFoundError:
+        return False

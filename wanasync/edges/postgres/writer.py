@@ -1,0 +1,251 @@
+"""Many ask at once, one transaction answers: the group commit of a journal in PostgreSQL.
+
+While a transaction is in flight, whatever is asked for queues up and becomes the next one. Its rows are locked and read
+first, `decide` works out in plain Python what becomes of them, and one statement writes them all: two round trips,
+however many asked.
+
+A connection that breaks is made again, for as long as the database's patience lasts. If it broke at the commit, nobody
+has heard whether that took place: the writer's own row tells, since its count goes up in the same transaction. It is
+asked for under a lock, so that a transaction which the server is still about to end is waited for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, TypeVar
+from uuid import UUID
+
+from attrs import Factory, define, frozen
+
+from wanasync.edges.journal.schema import key_number
+from wanasync.edges.postgres.database import Connection, Database
+from wanasync.edges.postgres.rows import KEEP_ATTEMPTS, LOCK, MARK, UPDATE, attempt_values, columns, read_row
+from wanasync.errors import JournalError
+from wanasync.rules.claims import Row, StrayTaskError
+from wanasync.rules.records import ItemRecord
+
+__all__ = ["Job", "Step", "Writer"]
+
+T = TypeVar("T")
+
+ANSWER_SECONDS = 20.0
+"""In which the server must have carried out a transaction; a frozen one is given up then."""
+MOST_STEPS = 1000
+
+
+@frozen
+class Step:
+    """Something that happens to one item: what its row becomes. `apply` may refuse, which changes nothing."""
+
+    key: str
+    apply: Callable[[Row], Row]
+    keeps_attempt: bool = False
+    """The item's task is to be remembered though it gets another one."""
+
+
+@frozen
+class Job:
+    """Anything else, carried out within the transaction; if it raises, its own part is taken back."""
+
+    run: Callable[[Connection], Awaitable[Any]]
+
+
+@define
+class Decision:
+    """What the steps of one transaction come to: an answer or a refusal for each, and what is to be written."""
+
+    answers: list[ItemRecord | Exception] = Factory(list)
+    changed: dict[int, Row] = Factory(dict)
+    attempts: list[tuple[ItemRecord, str | None]] = Factory(list)
+
+
+def decide(steps: Sequence[Step], found: Mapping[str, Row]) -> Decision:
+    """Take the steps one after the other, each from where the one before has left its item."""
+    rows = dict(found)
+    made = Decision()
+    for step in steps:
+        try:
+            made.answers.append(_take(step, rows, made))
+        except StrayTaskError as error:
+            made.attempts.append((rows[step.key].record, error.task_id))
+            made.answers.append(error)
+        except Exception as error:  # noqa: BLE001 - the caller's own; it is raised to that caller
+            made.answers.append(error)
+    return made
+
+
+def _take(step: Step, rows: dict[str, Row], made: Decision) -> ItemRecord:
+    before = rows.get(step.key)
+    if before is None:
+        raise JournalError(f"there is no item {step.key} in the journal")
+    after = step.apply(before)
+    if after != before:
+        rows[step.key] = made.changed[after.record.seq] = after
+    if step.keeps_attempt and before.record.task_id is not None:
+        made.attempts.append((before.record, None))
+    return after.record
+
+
+class Writer:
+    """The one connection that writes for a journal. `regain` prepares each new connection; it may refuse it."""
+
+    def __init__(
+        self,
+        database: Database,
+        writer_id: UUID,
+        name: str,
+        *,
+        batch: int,
+        journal_id: str,
+        connection: Connection,
+        regain: Callable[[Connection], Awaitable[None]],
+    ) -> None:
+        self._database = database
+        self._id = writer_id
+        self._name = name
+        self._batch = batch
+        self._journal_id = journal_id
+        self._connection: Connection | None = connection
+        self._regain = regain
+        self._commits = 0
+        self._in_doubt = False
+        self._queue: list[tuple[Step | Job, asyncio.Future[Any]]] = []
+        self._pump: asyncio.Task[None] | None = None
+        self._broken: JournalError | None = None
+        self._is_closed = False
+
+    def do(self, operation: Step | Job) -> asyncio.Future[Any]:
+        """What the operation gives, once it is durable."""
+        if self._is_closed:
+            raise JournalError("the journal is closed", self._database.label)
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._queue.append((operation, future))
+        if self._pump is None:
+            self._pump = asyncio.create_task(self._write_all())
+        return future
+
+    async def close(self) -> None:
+        """Write what is queued, then let the connection go."""
+        self._is_closed = True
+        if self._pump is not None:
+            await self._pump
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(Exception):
+                await connection.execute("DELETE FROM wanasync.writer WHERE id = %s", (self._id,))
+            await connection.close()
+
+    async def _write_all(self) -> None:
+        while self._queue:
+            # What the other coroutines of this turn ask for shares the commit.
+            await asyncio.sleep(0)
+            group, self._queue = self._queue[:MOST_STEPS], self._queue[MOST_STEPS:]
+            answers = await self._answers([operation for operation, _ in group])
+            for (_, future), answer in zip(group, answers, strict=True):
+                _answer(future, answer)
+        self._pump = None
+
+    async def _answers(self, operations: Sequence[Step | Job]) -> Sequence[Any]:
+        if self._broken is None:
+            try:
+                return await self._commit(operations)
+            except JournalError as error:
+                self._broken = error
+            except Exception as error:  # noqa: BLE001 - a fault of ours must not leave the callers waiting
+                self._broken = self._database.error("could not be written", error)
+        broken = self._broken
+        return [JournalError(broken.message, broken.path) for _ in operations]
+
+    async def _commit(self, operations: Sequence[Step | Job]) -> Sequence[Any]:
+        self._commits += 1
+        answers: Sequence[Any] = ()
+
+        async def attempt() -> Sequence[Any]:
+            nonlocal answers
+            try:
+                async with asyncio.timeout(ANSWER_SECONDS):
+                    connection = await self._connected()
+                    if not self._in_doubt or not await self._took_place(connection):
+                        self._in_doubt = False
+                        answers = await self._transact(connection, operations)
+                    self._in_doubt = False
+                    return answers
+            except BaseException:
+                await self._disconnect()
+                raise
+
+        return await self._database.persist(attempt, "could not be written")
+
+    async def _connected(self) -> Connection:
+        if self._connection is None:
+            connection = await self._database.connect(self._name)
+            try:
+                await self._regain(connection)
+            except BaseException:
+                await connection.close()
+                raise
+            self._connection = connection
+        return self._connection
+
+    async def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.close()
+
+    async def _took_place(self, connection: Connection) -> bool:
+        """Whether the commit of which nobody heard was carried out."""
+        asked = "SELECT commits FROM wanasync.writer WHERE id = %s FOR UPDATE"
+        row = await (await connection.execute(asked, (self._id,))).fetchone()
+        return row is not None and row[0] == self._commits
+
+    async def _transact(self, connection: Connection, operations: Sequence[Step | Job]) -> Sequence[Any]:
+        steps = [operation for operation in operations if isinstance(operation, Step)]
+        jobs = [operation for operation in operations if isinstance(operation, Job)]
+        # A COPY, which a job may want, can't go into a pipeline.
+        async with contextlib.nullcontext() if jobs else connection.pipeline(), connection.transaction():
+            taken = iter(await self._take_steps(connection, steps))
+            done = iter([await _run(connection, job) for job in jobs])
+            answers = [next(taken if isinstance(operation, Step) else done) for operation in operations]
+            self._in_doubt = True
+        return answers
+
+    async def _take_steps(self, connection: Connection, steps: Sequence[Step]) -> Sequence[ItemRecord | Exception]:
+        await connection.execute(MARK, (self._id, self._batch, self._name, self._commits), prepare=True)
+        if not steps:
+            return ()
+        keys = sorted({key_number(step.key) for step in steps})
+        cursor = await connection.execute(LOCK.encode(), (keys, self._batch), prepare=True)
+        found = (read_row(values, self._journal_id) for values in await cursor.fetchall())
+        made = decide(steps, {row.record.key: row for row in found})
+        await write_rows(connection, self._batch, self._id, list(made.changed.values()))
+        await keep_attempts(connection, self._batch, made.attempts)
+        return made.answers
+
+
+async def write_rows(connection: Connection, batch: int, writer_id: UUID, rows: Sequence[Row]) -> None:
+    if rows:
+        await connection.execute(UPDATE.encode(), (batch, writer_id, *columns(rows)), prepare=True)
+
+
+async def keep_attempts(connection: Connection, batch: int, attempts: Sequence[tuple[ItemRecord, str | None]]) -> None:
+    for record, task_id in attempts:
+        await connection.execute(KEEP_ATTEMPTS, attempt_values(batch, record, task_id))
+
+
+async def _run(connection: Connection, job: Job) -> Any:
+    try:
+        async with connection.transaction():
+            return await job.run(connection)
+    except (JournalError, ValueError) as error:
+        return error
+
+
+def _answer(future: asyncio.Future[Any], answer: Any) -> None:
+    if future.done():
+        return
+    if isinstance(answer, BaseException):
+        future.set_exception(answer)
+    else:
+        future.set_result(answer)

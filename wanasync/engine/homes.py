@@ -1,0 +1,58 @@
+"""Where a batch's journal is kept: in its directory, or in a database that many processes share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from attrs import field, frozen
+
+from wanasync.edges import journal
+from wanasync.edges.journal.contract import BatchJournal
+from wanasync.errors import ConfigError
+
+__all__ = ["OpenJournal", "PostgresJournal", "opener"]
+
+
+class OpenJournal(Protocol):
+    """Opens the journal of a batch's directory; `now` gives unix seconds. Raises `JournalError`.
+
+    With `read_only` nothing is made, changed or locked.
+    """
+
+    async def __call__(
+        self, directory: Path, /, *, now: Callable[[], float], read_only: bool = False
+    ) -> BatchJournal: ...
+
+
+@frozen
+class PostgresJournal:
+    """Keeps the journal of a batch in PostgreSQL: `wan.batch(…, journal=PostgresJournal("postgresql://…"))`.
+
+    `dsn` is what libpq takes, TLS included (`?sslmode=verify-full&sslrootcert=…`). `batch` names the batch among those
+    in the database; without it, the absolute path of its directory does. One process at a time works on a batch; any
+    may read it meanwhile. Needs the extra `wanasync[cluster]`; the connection must be a direct one, or one that a
+    pooler gives for the whole session, since it holds the batch.
+    """
+
+    dsn: str = field(repr=False)
+    batch: str | None = None
+
+    async def __call__(self, directory: Path, /, *, now: Callable[[], float], read_only: bool = False) -> BatchJournal:
+        """Open it. Raises `JournalError`, and `ConfigError` where the extra is missing."""
+        try:
+            from wanasync.edges import postgres
+        except ImportError as error:
+            words = f"a journal in PostgreSQL needs more libraries ({error}): pip install 'wanasync[cluster]'"
+            raise ConfigError(words, "journal") from error
+        name = self.batch or os.path.abspath(directory)  # noqa: ASYNC240 - asks the disk for nothing
+        return await postgres.Journal.open(self.dsn, name, now=now, directory=directory, read_only=read_only)
+
+
+def opener(where: str | OpenJournal | None) -> OpenJournal:
+    """What opens a journal there: in the batch's directory for None, in PostgreSQL for an address."""
+    if where is None:
+        return journal.Journal.open
+    return PostgresJournal(where) if isinstance(where, str) else where
