@@ -70,18 +70,10 @@ class Disk:
 
         return watched
 
-    def sync_file(self, path: Path, *, name_too: bool = False) -> None:
-        """What the file holds is safe from now on; its name, where `name_too` says so or its directory is synced."""
+    def sync_file(self, path: Path) -> None:
+        """What the file holds is safe from now on; its name only once its directory is synced."""
         with self._lock:
-            number = self._number(path)
-            self._contents[number] = path.read_bytes()
-            if name_too:
-                self._names.setdefault(self._number(path.parent), {})[path.name] = number
-
-    def forget(self, path: Path) -> None:
-        """Its name is gone for good."""
-        with self._lock:
-            self._names.get(self._number(path.parent), {}).pop(path.name, None)
+            self._contents[self._number(path)] = path.read_bytes()
 
     def _sync_directory(self, path: Path) -> None:
         with self._lock, os.scandir(path) as entries:

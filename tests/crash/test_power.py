@@ -131,13 +131,10 @@ class Machine:
         return watched
 
     def _sync_journal(self, database: Path) -> None:
-        """Closing moves what the log holds into the database, synced, and removes the log."""
-        self.disk.sync_file(database, name_too=True)
-        log = database.with_name(f"{DATABASE}-wal")
-        if log.exists():
-            self.disk.sync_file(log, name_too=True)
-        else:
-            self.disk.forget(log)
+        """The contents only: many a SQLite is built not to sync the names of its files."""
+        for path in (database, database.with_name(f"{DATABASE}-wal")):
+            if path.exists():
+                self.disk.sync_file(path)
 
     def _writing(self, writelines: Any) -> Any:
         def watched(part: Any, lines: Any) -> None:

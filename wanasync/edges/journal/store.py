@@ -12,6 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from wanasync.edges.durable import sync_directory
 from wanasync.edges.journal.opening import (
     FAILURES,
     check_ours,
@@ -112,6 +113,8 @@ class Store:
             with self._transaction():
                 migrate(self._db)
                 self._settle_interrupted(now)
+            # The names of the database and its log: SQLite leaves them to chance where it was built without.
+            sync_directory(self.path.parent)
             self._files = _file_numbers(self.path)
         self.journal_id = self._identity()
         self.last_seq = self._last_seq()
