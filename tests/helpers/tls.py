@@ -7,7 +7,10 @@ import ssl
 
 import trustme
 
-__all__ = ["server_context", "trusting_context"]
+__all__ = ["PUBLIC_HOST", "server_context", "trusting_context"]
+
+PUBLIC_HOST = "hooks.example.com"
+"""For those who want a public name; `Emulator(callback_hosts={PUBLIC_HOST: "127.0.0.1"})` finds it here."""
 
 
 @functools.cache
@@ -17,9 +20,9 @@ def _authority() -> trustme.CA:
 
 @functools.cache
 def server_context() -> ssl.SSLContext:
-    """For a server on 127.0.0.1 or localhost."""
+    """For a server on 127.0.0.1, localhost or `PUBLIC_HOST`."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    _authority().issue_cert("127.0.0.1", "localhost").configure_cert(context)
+    _authority().issue_cert("127.0.0.1", "localhost", PUBLIC_HOST).configure_cert(context)
     return context
 
 
