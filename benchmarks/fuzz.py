@@ -1,4 +1,4 @@
-"""Hostile replies, lists and journals, by the hundred thousand: `python -m benchmarks.fuzz --examples 100000`.
+"""Hostile replies, lists, journals and callbacks, by the hundred thousand: `python -m benchmarks.fuzz`.
 
 What is made, and what must hold, stands in tests/security/fuzz_*.py; the suite tries some hundreds of each, with
 hypothesis, which makes small what fails. Here plain dice are a hundred times as fast. Each example has a number, which
@@ -14,9 +14,14 @@ import traceback
 from random import Random
 from typing import Any
 
-from tests.security import fuzz_journals, fuzz_lists, fuzz_replies
+from tests.security import fuzz_callbacks, fuzz_journals, fuzz_lists, fuzz_replies
 
-TARGETS: dict[str, Any] = {"replies": fuzz_replies, "lists": fuzz_lists, "journals": fuzz_journals}
+TARGETS: dict[str, Any] = {
+    "replies": fuzz_replies,
+    "lists": fuzz_lists,
+    "journals": fuzz_journals,
+    "callbacks": fuzz_callbacks,
+}
 
 
 def main() -> int:

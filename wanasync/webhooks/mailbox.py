@@ -90,7 +90,7 @@ class FileMailbox:
 
     `path` is the file, or a directory, which then holds `callbacks.db`. It outlives the processes, keeps the last
     50,000 deliveries, and a new one is noticed within a quarter of a second. SQLite's locks are only as good as the
-    file system's: keep it on a local disk.
+    file system's: keep it on a local disk. Put into by one event loop; make another for another.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
