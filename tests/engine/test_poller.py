@@ -776,6 +776,34 @@ async def test_a_callback_brings_the_confirming_query_about_at_once() -> None:
 
 
 @virtual_time
+async def test_a_callback_for_a_task_that_is_not_followed_yet_is_remembered() -> None:
+    """It can overtake the reply to the submission."""
+    provider, ear = Provider(), Ear()
+    provider.task("a", 20)
+    async with polling(provider, callbacks=True) as poller:
+        await asyncio.sleep(20)
+        poller.hint("a")
+        await asyncio.sleep(5)
+        poller.follow("a", ear, submitted_at=now() - 25, estimated_time=120.0)
+        await ear.ended.wait()
+    assert elapsed() == pytest.approx(25.05)
+
+
+@virtual_time
+async def test_few_callbacks_for_tasks_that_nobody_follows_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wanasync.engine.poller.EARLY_HINTS", 10)
+    provider, ear = Provider(), Ear()
+    provider.task("a", 20)
+    async with polling(provider, callbacks=True) as poller:
+        await asyncio.sleep(20)
+        for task_id in ("a", *map(str, range(10))):
+            poller.hint(task_id)
+        poller.follow("a", ear, submitted_at=now() - 20, estimated_time=120.0)
+        await asyncio.sleep(50)
+        assert not ear.ended.is_set()
+
+
+@virtual_time
 async def test_a_forged_callback_is_never_believed() -> None:
     provider, ear = Provider(), Ear()
     forged = TaskSnapshot("a", TaskStatus.FAILED, said_status="failed")

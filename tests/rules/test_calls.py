@@ -136,3 +136,10 @@ def test_new_keys_differ_and_fit() -> None:
     keys = {new_idempotency_key(rng) for _ in range(1000)}
     assert len(keys) == 1000
     assert all(KEY_RULE.fullmatch(key) for key in keys)
+
+
+def test_a_callback_url_goes_with_a_request_that_has_none_itself() -> None:
+    ours, own = "https://a.example.com/token", "https://mine.example.com/hook"
+    for request, sent in ((VideoRequest("a cat"), ours), (VideoRequest("a cat", callback_url=own), own)):
+        call = submit_call("https://api.example.com", request, "wan-0123456789abcdef", ours)
+        assert json.loads(call.body or b"")["callback_url"] == sent

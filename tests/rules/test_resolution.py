@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
 from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wanasync.rules.resolution import QUIET, Listed, Lost, Resolution, reach, resolve
+from wanasync.models import TaskSnapshot, TaskStatus
+from wanasync.rules.resolution import QUIET, Listed, Lost, Resolution, Unanswered, objection, reach, resolve
 
 MODEL = "wan2.5-text-to-video"
 NOW = 1_800_000_000.0
@@ -96,3 +100,25 @@ def test_no_task_is_given_twice_and_no_answer_is_both(tasks: list[Listed], lost:
     assert len(set(resolution.found.values())) == len(resolution.found)
     assert not resolution.found.keys() & resolution.candidates.keys()
     assert set(resolution.found.values()) <= {task.task_id for task in tasks}
+
+
+class TestCalledBack:
+    UNANSWERED = Unanswered("wan-0123456789abcdef", "wan2.5-text-to-video", NOW)
+
+    def found(self, **changes: Any) -> TaskSnapshot:
+        fields: dict[str, Any] = {"model": "wan2.5-text-to-video", "created": NOW + 1} | changes
+        return TaskSnapshot("task-1", TaskStatus.COMPLETED, **fields)
+
+    @pytest.mark.parametrize("changes", [{}, {"model": None}, {"created": None}, {"created": NOW - 50}])
+    def test_is_believed_where_nothing_speaks_against_it(self, changes: dict[str, Any]) -> None:
+        assert objection(self.UNANSWERED, self.found(**changes), is_taken=False) is None
+        assert objection(Unanswered("wan-0123456789abcdef"), self.found(**changes), is_taken=False) is None
+
+    @pytest.mark.parametrize(
+        ("changes", "reason"), [({"model": "wan2.5-image-to-video"}, "not for"), ({"created": NOW - 61}, "before that")]
+    )
+    def test_is_not_believed_where_the_task_is_another(self, changes: dict[str, Any], reason: str) -> None:
+        assert reason in (objection(self.UNANSWERED, self.found(**changes), is_taken=False) or "")
+
+    def test_is_not_believed_of_a_task_that_has_an_owner(self) -> None:
+        assert "another" in (objection(self.UNANSWERED, self.found(), is_taken=True) or "")

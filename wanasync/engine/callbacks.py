@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing
 from typing import Protocol, TypeVar
 
@@ -14,7 +14,7 @@ from attrs import define, field
 from wanasync.edges.retrying import full_jitter
 from wanasync.errors import SessionError, WanError
 from wanasync.models import Delivery, TaskSnapshot, VideoRequest
-from wanasync.rules.resolution import Claim, objection
+from wanasync.rules.resolution import Unanswered, objection
 
 __all__ = ["CALLBACK_WAIT", "CallbackDesk", "Callbacks"]
 
@@ -74,7 +74,7 @@ class CallbackDesk:
     _query: Callable[[str], Awaitable[TaskSnapshot]]
     _said: dict[str, _Said] = field(factory=dict, init=False)
     _listeners: dict[str, set[asyncio.Event]] = field(factory=dict, init=False)
-    _lost: dict[str, Claim] = field(factory=dict, init=False)
+    _lost: dict[str, Unanswered] = field(factory=dict, init=False)
     _owners: dict[str, str] = field(factory=dict, init=False)
     _reading: asyncio.Task[None] | None = field(default=None, init=False)
     _closed: bool = field(default=False, init=False)
@@ -96,13 +96,13 @@ class CallbackDesk:
 
     def note_lost(self, key: str, request: VideoRequest, sent: float) -> None:
         """Remember what was sent under `key`, to hold against what is called back for it."""
-        _put(self._lost, key, Claim(key, request.model, sent))
+        _put(self._lost, key, Unanswered(key, request.model, sent))
 
-    def lost(self, key: str) -> Claim:
-        return self._lost.get(key) or Claim(key)
+    def lost(self, key: str) -> Unanswered:
+        return self._lost.get(key) or Unanswered(key)
 
     async def task_of(
-        self, claim: Claim, timeout: float, is_taken: Callable[[str], Awaitable[bool]]
+        self, unanswered: Unanswered, timeout: float, is_taken: Callable[[str], Awaitable[bool]]
     ) -> TaskSnapshot | None:
         """The task that a submission without a reply has made, once it was called back and a query confirms it.
 
@@ -111,37 +111,16 @@ class CallbackDesk:
         """
         loop = asyncio.get_running_loop()
         until = loop.time() + timeout
-        refuted: set[str] = set()
-        with self._listening(claim.key) as came:
+        search = _Search(unanswered, self._query, self._owners, is_taken)
+        with self._listening(unanswered.key) as came:
             while not self._closed:
                 came.clear()
-                for task_id in self._said.get(claim.key, _NOTHING_SAID).task_ids:
-                    if task_id not in refuted and (found := await self._confirmed(claim, task_id, refuted, is_taken)):
-                        return found
+                found = await search.among(self._said.get(unanswered.key, _NOTHING_SAID).task_ids)
                 left = until - loop.time()
-                if left <= 0:
-                    return None
+                if found is not None or left <= 0:
+                    return found
                 await _either(came, min(left, ASK_AGAIN))
         raise SessionError("the session was closed while a callback was waited for")
-
-    async def _confirmed(
-        self, claim: Claim, task_id: str, refuted: set[str], is_taken: Callable[[str], Awaitable[bool]]
-    ) -> TaskSnapshot | None:
-        try:
-            found = await self._query(task_id)
-        except WanError as error:
-            # Not even "no such task" is final: a fresh one may be unknown to a replica for a while.
-            logger.debug("task %s, which a callback named, could not be looked at: %s", task_id, error)
-            return None
-        owner = self._owners.get(task_id)
-        taken = owner != claim.key if owner else await is_taken(task_id)
-        problem = objection(claim, found, is_taken=taken)
-        if problem is None:
-            _put(self._owners, task_id, claim.key)
-            return found
-        logger.warning("task %s was called back for a submission that can't have made it: %s", task_id, problem)
-        refuted.add(task_id)
-        return None
 
     @contextlib.contextmanager
     def _listening(self, key: str) -> Iterator[asyncio.Event]:
@@ -176,6 +155,42 @@ class CallbackDesk:
             said.add(delivery.task_id)
             self._hint(delivery.task_id)
             self._wake(delivery.idempotency_key)
+
+
+@define
+class _Search:
+    """The search for the task of one submission. `owners` are the submissions whose tasks were found, by task."""
+
+    _unanswered: Unanswered
+    _query: Callable[[str], Awaitable[TaskSnapshot]]
+    _owners: dict[str, str]
+    _is_taken: Callable[[str], Awaitable[bool]]
+    _refuted: set[str] = field(factory=set, init=False)
+
+    async def among(self, task_ids: Sequence[str]) -> TaskSnapshot | None:
+        for task_id in task_ids:
+            found = None if task_id in self._refuted else await self._look(task_id)
+            if found is not None and await self._is_it(task_id, found):
+                _put(self._owners, task_id, self._unanswered.key)
+                return found
+        return None
+
+    async def _look(self, task_id: str) -> TaskSnapshot | None:
+        try:
+            return await self._query(task_id)
+        except WanError as error:
+            # Not even "no such task" is final: a fresh one may be unknown to a replica for a while.
+            logger.debug("task %s, which a callback named, could not be looked at: %s", task_id, error)
+            return None
+
+    async def _is_it(self, task_id: str, found: TaskSnapshot) -> bool:
+        owner = self._owners.get(task_id)
+        taken = owner != self._unanswered.key if owner else await self._is_taken(task_id)
+        problem = objection(self._unanswered, found, is_taken=taken)
+        if problem is not None:
+            logger.warning("task %s was called back for a submission that can't have made it: %s", task_id, problem)
+            self._refuted.add(task_id)
+        return problem is None
 
 
 def _put(remembered: dict[str, V], name: str, value: V) -> V:

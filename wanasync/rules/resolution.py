@@ -24,7 +24,7 @@ from attrs import Factory, frozen
 
 from wanasync.models import TaskSnapshot
 
-__all__ = ["QUIET", "Claim", "Listed", "Lost", "Resolution", "objection", "reach", "resolve"]
+__all__ = ["QUIET", "Listed", "Lost", "Resolution", "Unanswered", "objection", "reach", "resolve"]
 
 QUIET = 600.0
 """Seconds before and after, in which a stranger would show that the key is not ours alone."""
@@ -84,7 +84,7 @@ class _Window:
 
 
 @frozen
-class Claim:
+class Unanswered:
     """A submission whose task is looked for by callback; what isn't known of it speaks against nothing.
 
     `sent` is when it went out at the earliest, in unix seconds by our clock.
@@ -95,17 +95,17 @@ class Claim:
     sent: float | None = None
 
 
-def objection(claim: Claim, found: TaskSnapshot, *, is_taken: bool) -> str | None:
+def objection(unanswered: Unanswered, found: TaskSnapshot, *, is_taken: bool) -> str | None:
     """What speaks against the task that was called back for a submission being its own; None where nothing does.
 
     Prompts aren't compared: the provider rewrites them, and shows the one or the other.
     """
     if is_taken:
         return "it is another submission's"
-    if None not in (claim.model, found.model) and claim.model != found.model:
-        return f"it is a task for {found.model}, not for {claim.model}"
-    if claim.sent is not None and found.created is not None and found.created < claim.sent - GUESS:
-        return f"it was made {claim.sent - found.created:.0f} s before that was sent"
+    if None not in (unanswered.model, found.model) and unanswered.model != found.model:
+        return f"it is a task for {found.model}, not for {unanswered.model}"
+    if unanswered.sent is not None and found.created is not None and found.created < unanswered.sent - GUESS:
+        return f"it was made {unanswered.sent - found.created:.0f} s before that was sent"
     return None
 
 

@@ -15,7 +15,7 @@ from wanasync.errors import SubmissionUnknownError
 from wanasync.rules.lifecycle import ItemEvent
 from wanasync.rules.outcomes import outcome, unknown_reason
 from wanasync.rules.records import ItemRecord
-from wanasync.rules.resolution import Claim, Resolution
+from wanasync.rules.resolution import Resolution, Unanswered
 
 __all__ = ["LostAndFound"]
 
@@ -89,9 +89,9 @@ class LostAndFound:
 
     async def _wait_for_callback(self, desk: CallbackDesk, record: ItemRecord, candidates: tuple[str, ...]) -> None:
         sent = record.submitted_at or 0.0
-        claim = Claim(record.idempotency_key, record.request.model, sent)
+        unanswered = Unanswered(record.idempotency_key, record.request.model, sent)
         wait = max(sent + CALLBACK_WAIT - self._run.clock(), CATCH_UP)
-        found = await desk.task_of(claim, min(wait, CALLBACK_WAIT), self._is_known)
+        found = await desk.task_of(unanswered, min(wait, CALLBACK_WAIT), self._is_known)
         if found is None:
             self._still_unknown(record, candidates)
         else:
