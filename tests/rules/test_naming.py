@@ -12,7 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wanasync.errors import RequestValidationError
-from wanasync.rules.naming import MAX_PART, file_name, made_name, name_key, numbered, slug, wanted_name
+from wanasync.rules.naming import (
+    MAX_PART,
+    file_name,
+    lasting_name,
+    leading_number,
+    made_name,
+    name_key,
+    numbered,
+    slug,
+    wanted_name,
+)
 
 FORBIDDEN = set('<>:"|?*\\') | {chr(code) for code in range(32)}
 
@@ -221,3 +231,36 @@ def test_names_of_a_list_are_ordered_by_their_numbers() -> None:
     keys = [name_key(made_name(f"A cat {index * 7919 % 1000}", index)) for index in range(0, 10**6, 9973)]
     assert keys == sorted(keys)
     assert keys[-1] < name_key("cat.mp4") < 2**63
+
+
+@pytest.mark.parametrize(
+    ("prompt", "index", "name"),
+    [
+        ("A cat", 0, "0001-a-cat.mp4"),
+        ("  A CAT, playing the piano!\n(4k)", 11, "0012-a-cat-playing-the-piano-4k.mp4"),
+        ("don't_stop -- 50%/half", 9999, "10000-don-t-stop-50-half.mp4"),
+        ("...", 2, "0003.mp4"),
+        ("word " * 40, 999_999, "1000000-word-word-word-word-word-word-word-word-word.mp4"),
+        ("x" * 300, 4, "0005-" + "x" * 48 + ".mp4"),
+        ("a b " + "y" * 100, 4, "0005-a-b-" + "y" * 44 + ".mp4"),
+        (
+            "long enough to be cut between its very own words here",
+            4,
+            "0005-long-enough-to-be-cut-between-its-very-own-words.mp4",
+        ),
+        ("a\x00b\x1fc\x7fd", 0, "0001-a-b-c-d.mp4"),
+        ("z" * 192 + "é", 0, "0001-" + "z" * 48 + ".mp4"),
+    ],
+)
+def test_names_of_ascii_prompts_are_these_for_ever(prompt: str, index: int, name: str) -> None:
+    """Journals don't write them down: whoever changes one of these loses the videos of all batches there are."""
+    assert lasting_name(prompt, index) == made_name(prompt, index) == name
+
+
+def test_other_names_may_change_with_python() -> None:
+    assert lasting_name("une café", 0) is None
+
+
+@pytest.mark.parametrize(("name", "number"), [("0012-a.mp4", 12), ("999999999.mp4", 999_999_999), ("a-1.mp4", None)])
+def test_the_number_a_name_begins_with_is_in_its_key(name: str, number: int | None) -> None:
+    assert leading_number(name_key(name)) == number

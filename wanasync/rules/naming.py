@@ -17,6 +17,8 @@ __all__ = [
     "MAX_PART",
     "file_name",
     "is_inside",
+    "lasting_name",
+    "leading_number",
     "made_name",
     "name_key",
     "numbered",
@@ -35,6 +37,8 @@ MAX_DEPTH = 8
 
 MAX_SLUG = 48
 MAX_SLUG_BYTES = 100
+SLUG_SOURCE = 4 * MAX_SLUG
+"""Characters of a prompt that a name is made of; the longest prompts have 2,000."""
 
 # Devices under Windows, whatever follows the first dot. The superscript digits are reserved there too.
 _RESERVED = frozenset(
@@ -65,6 +69,15 @@ def made_name(prompt: str, index: int, item_id: str | None = None) -> str:
         return safe_stem(item_id, f"{index + 1:04d}") + SUFFIX
     words = slug(prompt)
     return f"{index + 1:04d}-{words}{SUFFIX}" if words else f"{index + 1:04d}{SUFFIX}"
+
+
+def lasting_name(prompt: str, index: int) -> str | None:
+    """`made_name` where it will be the same for ever, so that it need not be written down; None where it may not.
+
+    That of an ASCII prompt: what other letters become is told by Unicode's tables, which grow with each Python. For
+    ASCII, `made_name` and `slug` must stay as they are: journals rely on it.
+    """
+    return made_name(prompt, index) if prompt[:SLUG_SOURCE].isascii() else None
 
 
 def wanted_name(wanted: str) -> str:
@@ -140,8 +153,7 @@ def slug(prompt: str) -> str:
     At most 48 characters and 100 bytes, cut between words where that does not cost more than half; empty for prompts
     without a letter or digit.
     """
-    # Four times the limit is enough of any prompt; the longest are 2,000 characters.
-    text = prompt[: 4 * MAX_SLUG]
+    text = prompt[:SLUG_SOURCE]
     if text.isascii():
         words = "-".join(text.lower().translate(_ASCII_WORDS).split())
     else:
@@ -191,6 +203,11 @@ def numbered(name: str, number: int) -> str:
     ending = f"-{number}{SUFFIX}"
     stem = last[: -len(SUFFIX)] if last.lower().endswith(SUFFIX) else last
     return f"{folder}{slash}{_first_bytes(stem, MAX_PART - len(ending))}{ending}"
+
+
+def leading_number(key: int) -> int | None:
+    """The number that a name with this `name_key` begins with; None where it begins with none."""
+    return key >> 32 if key < 1 << 62 else None
 
 
 @functools.lru_cache(maxsize=1024)

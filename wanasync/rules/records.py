@@ -238,11 +238,12 @@ def _with(record: ItemRecord, fields: Mapping[str, Any]) -> ItemRecord:
 
 
 def advance(record: ItemRecord, event: ItemEvent, changes: Mapping[str, Any], *, now: float) -> ItemRecord:
-    """The record after `event`. Raises `TransitionError` where the table has no such step."""
+    """The record after `event`, its times to the millisecond. Raises `TransitionError` where the table has no such
+    step."""
     state = next_state(record.state, event)
-    fields = {**_EFFECTS.get(event, {}), **changes, "state": state, "updated_at": now}
+    fields = {**_EFFECTS.get(event, {}), **changes, "state": state, "updated_at": round(now, 3)}
     if event in (ItemEvent.SUBMIT, ItemEvent.RESUBMIT):
-        fields.setdefault("submitted_at", now)
+        fields["submitted_at"] = round(fields.get("submitted_at") or now, 3)
     if event is ItemEvent.RETRY:
         # A new task is wanted, so a host that honours the key must not answer with the failed one.
         fields["attempt"] = record.attempt + 1

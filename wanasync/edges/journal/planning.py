@@ -8,7 +8,7 @@ from typing import Protocol
 
 import attrs
 
-from wanasync.edges.journal.schema import key_number
+from wanasync.edges.journal.schema import is_derived, key_number
 from wanasync.errors import RequestValidationError
 from wanasync.rules.lifecycle import PAID_STATES, ItemState
 from wanasync.rules.naming import file_name, name_key, numbered, wanted_name
@@ -97,6 +97,9 @@ class Planning:
         record = ItemRecord(
             self._store.journal_id, f"{key:016x}", seq, item.index, item.item_id, item.request_json, file
         )
+        if item.file is None and is_derived(record):
+            # Its row says so; an entry beside it would be as long as the rest of what is new in it.
+            del self._claims[name_key(file)]
         self.added.append(record)
         return record
 

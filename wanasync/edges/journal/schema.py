@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from wanasync.rules.lifecycle import ItemState
-from wanasync.rules.naming import is_inside
+from wanasync.rules.naming import is_inside, lasting_name
 from wanasync.rules.records import ItemRecord
 from wanasync.rules.wire import is_task_id
 
@@ -118,20 +118,64 @@ def _keep_attempts(db: sqlite3.Connection) -> None:
     )
 
 
+# What a column can't say by its type is told in a shorter way: a million rows of 130 bytes become 90. From here on
+# item.request may be packed too (a BLOB, see packing.py), and an empty item.file stands for the name that the row's
+# number and its prompt make, which has no entry in name.
+_SHORT_ROWS = (
+    "CREATE TABLE dictionary (number INTEGER PRIMARY KEY, words BLOB NOT NULL)",
+    "DROP INDEX progress_unsaved",
+    "ALTER TABLE progress RENAME TO long_progress",
+    """
+    CREATE TABLE progress (
+        seq INTEGER PRIMARY KEY,
+        state INTEGER NOT NULL,          -- see the table state
+        attempt INTEGER NOT NULL,
+        task_id TEXT,                    -- a leading space stands for task-unified-
+        submitted_at INTEGER,            -- unix milliseconds
+        updated_after INTEGER,           -- milliseconds since submitted_at; unix milliseconds where that is NULL
+        estimated_time REAL,
+        credits_reserved,                -- INTEGER: millionths; REAL: credits
+        credits_used,
+        bytes INTEGER,
+        sha256 BLOB,
+        error_code TEXT,
+        error_message TEXT
+    )
+    """,
+    """
+    INSERT INTO progress
+    SELECT
+        seq, state, attempt,
+        CASE WHEN substr(task_id, 1, 13) = 'task-unified-' THEN ' ' || substr(task_id, 14) ELSE task_id END,
+        CAST(round(submitted_at * 1000) AS INTEGER),
+        CAST(round(updated_at * 1000) AS INTEGER) - coalesce(CAST(round(submitted_at * 1000) AS INTEGER), 0),
+        estimated_time, credits_reserved, credits_used, bytes, sha256, error_code, error_message
+    FROM long_progress
+    """,
+    "DROP TABLE long_progress",
+    "CREATE INDEX progress_unsaved ON progress(state) WHERE state <> 4",
+)
+
+
+def _shorten(db: sqlite3.Connection) -> None:
+    for statement in _SHORT_ROWS:
+        db.execute(statement)
+
+
 # Each brings a database from its place in the tuple to the next version.
-MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_create, _keep_attempts)
+MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_create, _keep_attempts, _shorten)
 
 _COLUMNS = (
     "item.key, item.seq, item.idx, item.item_id, item.request, item.file, state, attempt, task_id, submitted_at, "
-    "estimated_time, credits_reserved, credits_used, links, deadline, bytes, sha256, error_code, error_message, "
-    "updated_at"
+    "updated_after, estimated_time, credits_reserved, credits_used, links, deadline, bytes, sha256, error_code, "
+    "error_message"
 )
 SELECT = f"SELECT {_COLUMNS} FROM item JOIN progress USING (seq) LEFT JOIN link USING (seq)"  # noqa: S608 - constants only
 # Says in full that they are unsaved, so that SQLite sees that the index of those answers it.
 UNSAVED = f"{SELECT} WHERE state = ? AND state <> {SAVED} AND progress.seq > ? ORDER BY progress.seq LIMIT ?"
 UPDATE = (
-    "UPDATE progress SET state = ?, attempt = ?, task_id = ?, submitted_at = ?, estimated_time = ?, "
-    "credits_reserved = ?, credits_used = ?, bytes = ?, sha256 = ?, error_code = ?, error_message = ?, updated_at = ? "
+    "UPDATE progress SET state = ?, attempt = ?, task_id = ?, submitted_at = ?, updated_after = ?, estimated_time = ?, "
+    "credits_reserved = ?, credits_used = ?, bytes = ?, sha256 = ?, error_code = ?, error_message = ? "
     "WHERE seq = ? AND state = ?"
 )
 KEEP_LINKS = "INSERT OR REPLACE INTO link VALUES (?, ?, ?)"
@@ -143,12 +187,14 @@ TALLY = (
 
 KEEP_ATTEMPT = """
 INSERT OR REPLACE INTO attempt
-SELECT seq, attempt, task_id, submitted_at, error_code, error_message, updated_at FROM progress
+SELECT seq, attempt, task_id, submitted_at / 1000.0, error_code, error_message,
+    (coalesce(submitted_at, 0) + updated_after) / 1000.0
+FROM progress
 WHERE seq = ? AND task_id IS NOT NULL
 """
 # One pass over the table: an index of task ids would cost each record more than this rare question is worth.
 KNOWN_TASKS = """
-SELECT task_id, submitted_at FROM progress WHERE task_id IN (SELECT value FROM json_each(:ids))
+SELECT task_id, submitted_at / 1000.0 FROM progress WHERE task_id IN (SELECT value FROM json_each(:ids))
 UNION ALL
 SELECT task_id, submitted_at FROM attempt WHERE task_id IN (SELECT value FROM json_each(:ids))
 """
@@ -158,27 +204,77 @@ def key_number(key: str) -> int:
     return int(key, 16)
 
 
-def item_values(record: ItemRecord) -> tuple[Any, ...]:
-    """The columns of `item`, in their order."""
-    return record.seq, key_number(record.key), record.index, record.item_id, record.request_json, record.file
+def item_values(record: ItemRecord, request: str | bytes) -> tuple[Any, ...]:
+    """The columns of `item`, in their order; `request` as it is to be kept."""
+    return record.seq, key_number(record.key), record.index, record.item_id, request, file_value(record)
+
+
+def file_value(record: ItemRecord) -> str:
+    return "" if is_derived(record) else record.file
+
+
+def is_derived(record: ItemRecord) -> bool:
+    """Whether the record's file has the name that its number and its prompt make."""
+    return record.item_id is None and record.file == derived_file(record.request_json, record.seq)
+
+
+def derived_file(request_json: str, seq: int) -> str | None:
+    """The name that an item's number and its prompt make; None where another version might make another one."""
+    try:
+        prompt = json.loads(request_json)["prompt"]
+    except (ValueError, TypeError, LookupError, RecursionError):
+        return None
+    return lasting_name(prompt, seq - 1) if isinstance(prompt, str) else None
 
 
 def progress_values(record: ItemRecord) -> tuple[Any, ...]:
     """The columns of `progress` after `seq`, in their order."""
+    submitted = _milliseconds(record.submitted_at)
+    updated = _milliseconds(record.updated_at)
     return (
         CODES[record.state],
         record.attempt,
-        record.task_id,
-        record.submitted_at,
+        short_id(record.task_id) if record.task_id is not None else None,
+        submitted,
+        updated - (submitted or 0) if updated is not None else None,
         record.estimated_time,
-        record.credits_reserved,
-        record.credits_used,
+        _credits_value(record.credits_reserved),
+        _credits_value(record.credits_used),
         record.bytes,
         bytes.fromhex(record.sha256) if record.sha256 is not None else None,
         _writable(record.error_code),
         _writable(record.error_message),
-        record.updated_at,
     )
+
+
+_USUAL = "task-unified-"
+
+
+def short_id(task_id: str) -> str:
+    # No task's id has a space in it.
+    return f" {task_id[len(_USUAL) :]}" if task_id.startswith(_USUAL) else task_id
+
+
+def long_id(short: str) -> str:
+    return _USUAL + short[1:] if short.startswith(" ") else short
+
+
+def _milliseconds(moment: float | None) -> int | None:
+    return None if moment is None else round(moment * 1000)
+
+
+def _credits_value(amount: float | None) -> int | float | None:
+    if amount is None or not abs(amount) <= _MOST_CREDITS:
+        return amount
+    millionths = round(amount * 1e6)
+    return millionths if millionths / 1e6 == amount else float(amount)
+
+
+def _credits(value: int | float | None) -> float | None:
+    return value / 1e6 if isinstance(value, int) else value
+
+
+_MOST_CREDITS = 1e9
 
 
 def link_values(record: ItemRecord) -> tuple[Any, ...]:
@@ -191,15 +287,19 @@ def _writable(text: str | None) -> str | None:
     return text.encode(errors="replace").decode() if text is not None else None
 
 
-def read_record(row: Sequence[Any], journal_id: str) -> ItemRecord:
+def read_record(row: Sequence[Any], journal_id: str, unpack: Callable[[bytes], str]) -> ItemRecord:
     """The record in a row of `SELECT`.
 
     SQLite keeps any type in any column, and the directory may be a stranger's: a row that no run of ours can have
     written, above all one whose file lies elsewhere, is a damaged database.
     """
-    key, seq, index, item_id, request, file, state, attempt, task_id, *rest = row
-    submitted_at, estimated_time, reserved, used, links, deadline, size, sha256, code, message, updated_at = rest
+    key, seq, index, item_id, packed, named, state, attempt, task_id, submitted, updated, *rest = row
+    estimated_time, reserved, used, links, deadline, size, sha256, code, message = rest
     if not _is_sound(row):
+        raise sqlite3.DatabaseError(f"malformed row {seq}")
+    request = unpacked(packed, seq, unpack)
+    file = named or (derived_file(request, seq) if item_id is None else None)
+    if file is None or not is_inside(file):
         raise sqlite3.DatabaseError(f"malformed row {seq}")
     return ItemRecord(
         journal_id,
@@ -211,37 +311,46 @@ def read_record(row: Sequence[Any], journal_id: str) -> ItemRecord:
         file,
         STATES[state],
         attempt,
-        task_id,
-        submitted_at,
+        None if task_id is None else long_id(task_id),
+        None if submitted is None else submitted / 1000,
         estimated_time,
-        reserved,
-        used,
+        _credits(reserved),
+        _credits(used),
         _links(links, seq) if links is not None else (),
         deadline,
         size,
         sha256.hex() if sha256 is not None else None,
         code,
         message,
-        updated_at,
+        None if updated is None else (updated + (submitted or 0)) / 1000,
     )
+
+
+def unpacked(request: str | bytes, seq: int, unpack: Callable[[bytes], str]) -> str:
+    if isinstance(request, str):
+        return request
+    try:
+        return unpack(request)
+    except ValueError as error:
+        raise sqlite3.DatabaseError(f"malformed row {seq}") from error
 
 
 _NONE = type(None)
 _TEXT, _TEXT_OR_NONE = (str,), (str, _NONE)
 _COUNT, _COUNT_OR_NONE = (int,), (int, _NONE)
-_FIGURE = (float, _NONE)
+_FIGURE, _CREDITS = (float, _NONE), (int, float, _NONE)
 _TYPES = (
-    *(_COUNT, _COUNT, _COUNT, _TEXT_OR_NONE, _TEXT, _TEXT, _COUNT, _COUNT, _TEXT_OR_NONE),
-    *(_FIGURE, _FIGURE, _FIGURE, _FIGURE, _TEXT_OR_NONE, _FIGURE),
-    *(_COUNT_OR_NONE, (bytes, _NONE), _TEXT_OR_NONE, _TEXT_OR_NONE, _FIGURE),
+    *(_COUNT, _COUNT, _COUNT, _TEXT_OR_NONE, (str, bytes), _TEXT, _COUNT, _COUNT, _TEXT_OR_NONE),
+    *(_COUNT_OR_NONE, _COUNT_OR_NONE, _FIGURE, _CREDITS, _CREDITS, _TEXT_OR_NONE, _FIGURE),
+    *(_COUNT_OR_NONE, (bytes, _NONE), _TEXT_OR_NONE, _TEXT_OR_NONE),
 )
 """What each column of `SELECT` may hold, exactly."""
 
 _sound_types: set[tuple[type, ...]] = set()
 """Rows come in few kinds, and by the million: each kind is judged once."""
 
-_FILE, _STATE, _TASK_ID, _SHA256 = 5, 6, 8, 16
-_figures = operator.itemgetter(9, 10, 11, 12, 14, 19)
+_STATE, _TASK_ID, _SHA256 = 6, 8, 17
+_figures = operator.itemgetter(9, 10, 11, 12, 13, 15)
 
 
 def _is_sound(row: Sequence[Any]) -> bool:
@@ -252,8 +361,7 @@ def _is_sound(row: Sequence[Any]) -> bool:
         _sound_types.add(types)
     return (
         row[_STATE] in STATES
-        and is_inside(row[_FILE])
-        and (row[_TASK_ID] is None or is_task_id(row[_TASK_ID]))
+        and (row[_TASK_ID] is None or is_task_id(long_id(row[_TASK_ID])))
         and (row[_SHA256] is None or len(row[_SHA256]) == 32)
         and math.isfinite(sum(filter(None, _figures(row))))
     )

@@ -23,6 +23,7 @@ from wanasync.edges.journal.opening import (
     migrate,
     reason,
 )
+from wanasync.edges.journal.packing import MOST, Packing
 from wanasync.edges.journal.planning import Planning
 from wanasync.edges.journal.schema import (
     CODES,
@@ -37,16 +38,21 @@ from wanasync.edges.journal.schema import (
     TALLY,
     UNSAVED,
     UPDATE,
+    derived_file,
+    file_value,
     item_values,
     key_number,
     link_values,
+    long_id,
     progress_values,
     read_record,
+    short_id,
+    unpacked,
 )
 from wanasync.edges.lock import DirectoryLock, holder_of
 from wanasync.errors import JournalError
 from wanasync.rules.lifecycle import TRANSITIONS, ItemEvent, ItemState
-from wanasync.rules.naming import name_key
+from wanasync.rules.naming import leading_number, name_key
 from wanasync.rules.records import ItemRecord, PlannedItem, Totals, advance
 
 __all__ = ["CHUNK", "DATABASE", "FOLDER", "Store", "has_files"]
@@ -86,6 +92,7 @@ class Store:
         # What was planned or written last, so that an item's next step needn't read it again. Only this process writes,
         # and each write compares the state on disk all the same.
         self._recent: dict[str, ItemRecord] = {}
+        self._packing = Packing(self._words)
 
     # Opening and closing
 
@@ -118,6 +125,7 @@ class Store:
             self._files = _file_numbers(self.path)
         self.journal_id = self._identity()
         self.last_seq = self._last_seq()
+        self._packing.use(self._last_dictionary())
         self._first_new_seq = self.last_seq + 1
         self._listed = bytearray(self.last_seq // 8 + 1)
 
@@ -134,6 +142,18 @@ class Store:
         if not 0 <= last <= self._db.execute("PRAGMA page_count").fetchone()[0] * _MAX_ROWS_A_PAGE:
             raise sqlite3.DatabaseError(f"malformed: row {last}")
         return last
+
+    def _last_dictionary(self) -> int:
+        last: int = self._db.execute("SELECT coalesce(max(number), 0) FROM dictionary").fetchone()[0]
+        if not 0 <= last <= MOST:
+            raise sqlite3.DatabaseError(f"malformed dictionary {last}")
+        return last
+
+    def _words(self, number: int) -> bytes | None:
+        row = self._db.execute("SELECT words FROM dictionary WHERE number = ?", (number,)).fetchone()
+        if row is not None and not isinstance(row[0], bytes):
+            raise sqlite3.DatabaseError(f"malformed dictionary {number}")
+        return row[0] if row else None
 
     def _settle_interrupted(self, now: float) -> None:
         cut_off = [state for state, event in TRANSITIONS if event is ItemEvent.INTERRUPTED]
@@ -266,7 +286,9 @@ class Store:
         return [self._read(row) for row in rows]
 
     def known_tasks(self, task_ids: Sequence[str]) -> dict[str, float | None]:
-        return dict(self._db.execute(KNOWN_TASKS, {"ids": json.dumps(task_ids)}).fetchall())
+        # The tasks of failed attempts may have been written down by an earlier version.
+        ids = json.dumps([*task_ids, *map(short_id, task_ids)])
+        return {long_id(found): at for found, at in self._db.execute(KNOWN_TASKS, {"ids": ids})}
 
     def counts(self) -> Mapping[ItemState, int]:
         rows = self._db.execute("SELECT state, items FROM tally").fetchall()
@@ -289,7 +311,7 @@ class Store:
         self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
 
     def _read(self, row: Sequence[Any]) -> ItemRecord:
-        return read_record(row, self.journal_id)
+        return read_record(row, self.journal_id, self._packing.unpack)
 
     # Planning
 
@@ -304,6 +326,7 @@ class Store:
             with contextlib.suppress(sqlite3.Error):
                 self._db.execute("ROLLBACK TO plan")
                 self._db.execute("RELEASE plan")
+                self._packing.use(self._last_dictionary())
             raise
         self._db.execute("RELEASE plan")
         self._keep(planning)
@@ -339,7 +362,21 @@ class Store:
 
     def name_owners(self, hashes: Sequence[int]) -> dict[int, int]:
         marks = ",".join("?" * len(hashes))
-        return dict(self._db.execute(f"SELECT hash, seq FROM name WHERE hash IN ({marks})", hashes).fetchall())  # noqa: S608
+        rows = self._db.execute(f"SELECT hash, seq FROM name WHERE hash IN ({marks})", hashes)  # noqa: S608
+        owners = dict(rows.fetchall())
+        for name_hash in hashes:
+            seq = leading_number(name_hash)
+            if name_hash not in owners and seq is not None and seq <= self.last_seq and self._makes(seq, name_hash):
+                owners[name_hash] = seq
+        return owners
+
+    def _makes(self, seq: int, name_hash: int) -> bool:
+        """Whether the row's file has the name that its number makes, and that is the one."""
+        row = self._db.execute("SELECT request, file FROM item WHERE seq = ?", (seq,)).fetchone()
+        if row is None or row[1]:
+            return False
+        made = derived_file(unpacked(row[0], seq, self._packing.unpack), seq)
+        return made is not None and name_key(made) == name_hash
 
     def is_owned(self, name: str) -> bool:
         """Whether the name is, or was, given to an item."""
@@ -350,14 +387,25 @@ class Store:
         return self._has_files and os.path.lexists(self.directory / name)
 
     def add(self, records: Sequence[ItemRecord]) -> None:
-        self._db.executemany("INSERT INTO item VALUES (?, ?, ?, ?, ?, ?)", map(item_values, records))
+        requests = self._packed([record.request_json for record in records])
+        self._db.executemany("INSERT INTO item VALUES (?, ?, ?, ?, ?, ?)", map(item_values, records, requests))
         blank = [(record.seq, PLANNED, record.attempt) for record in records]
         self._db.executemany("INSERT INTO progress (seq, state, attempt) VALUES (?, ?, ?)", blank)
         for record in records:
             self._count(record, +1)
 
+    def _packed(self, requests: Sequence[str]) -> list[str | bytes]:
+        packed = list(map(self._packing.pack, requests))
+        words = self._packing.new_words(requests, packed)
+        if words is None:
+            return packed
+        number = self._last_dictionary() + 1
+        self._db.execute("INSERT INTO dictionary VALUES (?, ?)", (number, words))
+        self._packing.use(number)
+        return list(map(self._packing.pack, requests))
+
     def change(self, before: ItemRecord, after: ItemRecord) -> None:
-        new = (after.index, after.request_json, after.file, after.seq)
+        new = (after.index, self._packing.pack(after.request_json), file_value(after), after.seq)
         self._db.execute("UPDATE item SET idx = ?, request = ?, file = ? WHERE seq = ?", new)
         if after.attempt != before.attempt:
             self._db.execute(KEEP_ATTEMPT, (before.seq,))
