@@ -167,6 +167,17 @@ async def test_a_mailbox_out_of_order_is_read_again_later() -> None:
         assert now() - began <= 100.1
 
 
+@virtual_time
+@pytest.mark.parametrize("reachable", [True, False])
+async def test_an_address_that_nobody_calls_is_told_of(reachable: bool, caplog: pytest.LogCaptureFixture) -> None:
+    async with called_back(callbacks=reachable, durations=100) as on:
+        tasks = [await on.wan.submit(cat) for cat in CATS[:15]]
+        await asyncio.gather(*(task.wait() for task in tasks))
+        told = [record.getMessage() for record in caplog.records if "called back" in record.getMessage()]
+        assert len(told) == (0 if reachable else 1)
+        assert all(on.receiver.public_url in line for line in told)
+
+
 # Lost replies.
 
 

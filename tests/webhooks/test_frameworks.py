@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from io import BytesIO
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
@@ -14,7 +16,7 @@ from aiohttp import web
 
 from tests.helpers.serving import bound, serving
 from tests.helpers.tls import PUBLIC_HOST, server_context, trusting_context
-from wanasync import TaskStatus, WanSession
+from wanasync import TaskStatus, WanSession, webhooks
 from wanasync.emulator import Emulator
 from wanasync.webhooks import CallbackReceiver
 
@@ -116,6 +118,27 @@ async def test_a_task_is_called_back(make: Any) -> None:
             assert (await task.wait()).status is TaskStatus.COMPLETED
             await until(lambda: receiver.statistics().accepted == 1)
         await hostile(receiver)
+
+
+@pytest.mark.parametrize("make", [plain, starlette, web])
+async def test_a_delivery_that_breaks_off_is_no_trouble(make: Any, caplog: pytest.LogCaptureFixture) -> None:
+    on_a_server = on_aiohttp if make is web else on_uvicorn
+    async with on_a_server(make) as receiver:
+        address = urlsplit(receiver.url("wan-0123456789abcdef", time.time()))
+        _, writer = await asyncio.open_connection("127.0.0.1", address.port, ssl=trusting_context())
+        head = f"POST {address.path} HTTP/1.1\r\nHost: {PUBLIC_HOST}\r\nContent-Length: 1000\r\n\r\n"
+        writer.write(head.encode() + b'{"id": "task-1", "status"')
+        await writer.drain()
+        await asyncio.sleep(0.1)
+        writer.transport.abort()
+        async with asyncio.timeout(10):
+            await until(lambda: receiver.statistics().unreadable == 1)
+        await asyncio.sleep(0.1)
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+def test_all_that_is_public_says_what_it_is() -> None:
+    assert [name for name in webhooks.__all__ if not getattr(webhooks, name).__doc__] == []
 
 
 def an_emulator() -> Emulator:

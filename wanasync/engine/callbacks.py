@@ -29,6 +29,8 @@ REMEMBERED = 10_000
 MOST_DELIVERIES = 8
 """Of one submission that are listened to: a provider sends 4 at most, and who repeats them has no say in our pace."""
 ASK_AGAIN = 15.0
+SILENT_ENDS = 10
+"""Tasks that end before it is told that nobody calls back: most likely the address is wrong, or a wall in front."""
 REREAD_BASE, REREAD_CAP = 1.0, 60.0
 
 
@@ -78,6 +80,8 @@ class CallbackDesk:
     _owners: dict[str, str] = field(factory=dict, init=False)
     _reading: asyncio.Task[None] | None = field(default=None, init=False)
     _closed: bool = field(default=False, init=False)
+    _is_called: bool = field(default=False, init=False)
+    _ended: int = field(default=0, init=False)
 
     def start(self) -> None:
         self._reading = asyncio.create_task(self._read_on(), name="wanasync callbacks")
@@ -93,6 +97,13 @@ class CallbackDesk:
     def url(self, request: VideoRequest, key: str, at: float) -> str | None:
         """The URL to send with `request`; None where it has one of its own."""
         return self._source.url(key, at) if request.callback_url is None else None
+
+    def note_end(self) -> None:
+        """A task has ended, whoever told it."""
+        self._ended += 1
+        if self._ended == SILENT_ENDS and not self._is_called:
+            where = self._source.public_url
+            logger.warning("%d tasks have ended and none was called back: is %s reachable?", self._ended, where)
 
     def note_lost(self, key: str, request: VideoRequest, sent: float) -> None:
         """Remember what was sent under `key`, to hold against what is called back for it."""
@@ -150,6 +161,7 @@ class CallbackDesk:
             await asyncio.sleep(next(waits))
 
     def _take(self, delivery: Delivery) -> None:
+        self._is_called = True
         said = self._said.get(delivery.idempotency_key) or _put(self._said, delivery.idempotency_key, _Said())
         if said.times < MOST_DELIVERIES:
             said.add(delivery.task_id)

@@ -384,6 +384,8 @@ class WanSession:
         if self._emit is not None:
             self._emit(events.TaskChanged(at=self._clock(), snapshot=snapshot))
         if snapshot.is_final:
+            if self._desk is not None:
+                self._desk.note_end()
             self._gate.finished(snapshot.id)
             self._credits_used += snapshot.credits_used or 0.0
 
