@@ -20,7 +20,7 @@ PACKAGE = Path(wanasync.__file__).parent
 
 STOREYS = ("words", "rules", "edges", "engine", "doors")
 WORDS = {"errors", "config", "models", "events"}
-DOORS = {"cli", "webhooks", "emulator", "gallery", "testing", "cluster", "__main__"}
+DOORS = {"cli", "webhooks", "emulator", "gallery", "telemetry", "testing", "cluster", "__main__"}
 
 HOMES = {
     # The receiver has a handler for aiohttp.web, imported when it is called.
@@ -45,6 +45,9 @@ HOMES = {
         "wanasync.testing.stage",
         "wanasync.testing.on_asyncio",
     },
+    # Each in rooms of its own, so that either can be had without the other.
+    "opentelemetry": {"wanasync.telemetry.otel", "wanasync.telemetry.spans"},
+    "prometheus_client": {"wanasync.telemetry.prometheus"},
     "pytest_asyncio": {"wanasync.testing.on_asyncio"},
 }
 

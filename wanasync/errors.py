@@ -33,7 +33,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from attrs import define
+from attrs import define, field
 
 if TYPE_CHECKING:
     from wanasync.models import ListProblem, TaskFailure, TaskSnapshot
@@ -65,6 +65,11 @@ __all__ = [
     "TaskTimeoutError",
     "WanError",
 ]
+
+
+def _unsigned(link: str | None) -> str:
+    """How a link is shown where an error is logged by its repr: who has the query may fetch the video."""
+    return repr(link and link.partition("?")[0])
 
 
 class WanError(Exception):
@@ -282,7 +287,7 @@ class TaskTimeoutError(TaskError, TimeoutError):
 class LinkExpiredError(TaskError):
     """The video's link is dead and a fresh query gave no living one."""
 
-    link: str | None = None
+    link: str | None = field(default=None, repr=_unsigned)
 
 
 @define(eq=False, slots=False)
@@ -291,7 +296,7 @@ class DownloadError(WanError):
 
     message: str
     task_id: str | None = None
-    link: str | None = None
+    link: str | None = field(default=None, repr=_unsigned)
     path: str | None = None
 
     def __str__(self) -> str:

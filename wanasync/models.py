@@ -179,6 +179,11 @@ class TaskFailure:
     type: str | None = None
 
 
+def _unsigned(links: tuple[str, ...]) -> str:
+    """How links are shown where a snapshot is logged: who has their queries may fetch the video."""
+    return repr(tuple(link.partition("?")[0] for link in links))
+
+
 @frozen
 class TaskSnapshot:
     """One look at a task.
@@ -191,7 +196,7 @@ class TaskSnapshot:
     id: str
     status: TaskStatus
     progress: int | None = None
-    links: tuple[str, ...] = ()
+    links: tuple[str, ...] = field(default=(), repr=_unsigned)
     failure: TaskFailure | None = None
     model: str | None = None
     created: float | None = None

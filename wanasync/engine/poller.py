@@ -214,7 +214,8 @@ class Poller:
             polls_failed=self._polls_failed,
             batch_polls=self._batch_polls,
             finished=self._finished,
-            paused_for=self._lane.paused_for(self._now()),
+            # Also asked from other threads, where there is no loop to take the time from.
+            paused_for=self._lane.paused_for(self._now()) if self._ticks is not None else 0.0,
             expected_seconds=self._policy.expected_seconds(),
         )
 
