@@ -14,7 +14,7 @@ from typing import Annotated, Any, ParamSpec
 
 import typer
 
-from wanasync import ConfigError, WanError, __version__
+import wanasync
 from wanasync.cli import exits
 from wanasync.cli import options as opt
 
@@ -63,7 +63,7 @@ def _code(command: Callable[[], int]) -> int:
 
     try:
         return command()
-    except WanError as error:
+    except wanasync.WanError as error:
         code = exits.of_error(error)
         Screen().complain(f"the API key was refused: {error}" if code == exits.KEY_REFUSED else str(error))
         return code
@@ -82,7 +82,7 @@ def _code(command: Callable[[], int]) -> int:
 
 def _version(asked: bool) -> None:
     if asked:
-        typer.echo(f"wanasync {__version__}")
+        typer.echo(f"wanasync {wanasync.__version__}")
         raise typer.Exit
 
 
@@ -254,7 +254,7 @@ def status(
     task_ids = [target for target in targets if Path(target) not in directories]
     for target in task_ids:
         if Path(target).name != target:
-            raise ConfigError(f"there is no directory {target}")
+            raise wanasync.ConfigError(f"there is no directory {target}")
     return run_interruptible(lambda _: status(directories, task_ids, Connection(api_key, base_url), _screen(json)))
 
 
@@ -381,10 +381,10 @@ def _task_ids(arguments: list[str], file: Path | None) -> list[str]:
         try:
             lines += file.read_text("utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{file}: can't be read: {error}") from error
+            raise wanasync.ConfigError(f"{file}: can't be read: {error}") from error
     ids = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
     if not ids:
-        raise ConfigError("no task ids were given")
+        raise wanasync.ConfigError("no task ids were given")
     return list(dict.fromkeys(ids))
 
 

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from wanasync import (
-    AuthenticationError,
-    BatchProgress,
-    BudgetExceededError,
-    ConfigError,
-    DownloadError,
-    InsufficientCreditError,
-    JournalError,
-    ListError,
-    PermissionDeniedError,
-    RequestValidationError,
-    WanError,
-)
+from typing import TYPE_CHECKING
+
+# Names are looked up where they are needed: the help and the exit codes come without loading errors and records.
+import wanasync
+
+if TYPE_CHECKING:
+    from wanasync import BatchProgress, WanError
 
 __all__ = ["DONE", "FAILED", "INTERRUPTED", "KEY_REFUSED", "STOPPED", "USAGE", "of_batch", "of_error"]
 
@@ -28,20 +22,22 @@ INTERRUPTED = 130
 
 def of_error(error: WanError) -> int:
     """The code for a command that ended with an error."""
-    if isinstance(error, AuthenticationError | PermissionDeniedError):
+    if isinstance(error, wanasync.AuthenticationError | wanasync.PermissionDeniedError):
         return KEY_REFUSED
-    if isinstance(error, InsufficientCreditError | BudgetExceededError):
+    if isinstance(error, wanasync.InsufficientCreditError | wanasync.BudgetExceededError):
         return STOPPED
-    if isinstance(error, ConfigError | JournalError | ListError | RequestValidationError):
+    if isinstance(
+        error, wanasync.ConfigError | wanasync.JournalError | wanasync.ListError | wanasync.RequestValidationError
+    ):
         return USAGE
-    if isinstance(error, DownloadError) and error.task_id is None:
+    if isinstance(error, wanasync.DownloadError) and error.task_id is None:
         return USAGE  # the file could not be written, which is known before a task is paid for
     return FAILED
 
 
 def of_batch(progress: BatchProgress, stop_error: WanError | None) -> int:
     """The code for a batch that came to its end by itself."""
-    if isinstance(stop_error, AuthenticationError | PermissionDeniedError):
+    if isinstance(stop_error, wanasync.AuthenticationError | wanasync.PermissionDeniedError):
         return KEY_REFUSED
     if progress.stopped is not None:
         return STOPPED
