@@ -16,7 +16,7 @@ LINK = "https://files.example/v.mp4"
 
 
 def track(since: float | None = None) -> TaskTrack:
-    return TaskTrack("task-1", GRACE, since)
+    return TaskTrack("task-1", since)
 
 
 def snapshot(
@@ -50,29 +50,29 @@ def test_the_first_look_and_each_change_are_news() -> None:
         snapshot(progress=20, links=("https://files.example/preview.mp4",)),
     ]
     for at, step in enumerate(steps):
-        assert task.look(step, float(at)) == Look(step)
-        assert task.look(step, at + 0.5) == Look()
+        assert task.look(step, float(at), GRACE) == Look(step)
+        assert task.look(step, at + 0.5, GRACE) == Look()
     assert not task.is_final
 
 
 @pytest.mark.parametrize("end", [COMPLETED, FAILED, CANCELLED])
 def test_the_end_is_told_once(end: TaskSnapshot) -> None:
     task = track()
-    task.look(PROCESSING, 1.0)
-    assert task.look(end, 2.0) == Look(end, final=True)
+    task.look(PROCESSING, 1.0, GRACE)
+    assert task.look(end, 2.0, GRACE) == Look(end, final=True)
     assert task.is_final
     for late in (PROCESSING, COMPLETED, FAILED, EMPTY):
-        assert task.look(late, 3.0) == Look(final=True)
+        assert task.look(late, 3.0, GRACE) == Look(final=True)
     assert task.missing(4.0) == Look(final=True)
 
 
 def test_a_task_may_be_over_at_the_first_look() -> None:
-    assert track().look(COMPLETED, 1.0) == Look(COMPLETED, final=True)
+    assert track().look(COMPLETED, 1.0, GRACE) == Look(COMPLETED, final=True)
 
 
 def test_the_host_s_own_id_for_a_task_does_not_matter() -> None:
     other = TaskSnapshot("upstream-7", TaskStatus.COMPLETED, links=(LINK,))
-    assert track().look(other, 1.0) == Look(other, final=True)
+    assert track().look(other, 1.0, GRACE) == Look(other, final=True)
 
 
 # Completed without links
@@ -80,34 +80,34 @@ def test_the_host_s_own_id_for_a_task_does_not_matter() -> None:
 
 def test_a_completed_task_is_not_told_before_its_links_are_there() -> None:
     task = track()
-    assert task.look(EMPTY, 10.0) == Look()
-    assert task.look(EMPTY, 10.0 + GRACE - 1) == Look()
-    assert task.look(COMPLETED, 10.0 + GRACE) == Look(COMPLETED, final=True)
+    assert task.look(EMPTY, 10.0, GRACE) == Look()
+    assert task.look(EMPTY, 10.0 + GRACE - 1, GRACE) == Look()
+    assert task.look(COMPLETED, 10.0 + GRACE, GRACE) == Look(COMPLETED, final=True)
 
 
 def test_a_completed_task_without_links_is_given_up_after_the_grace() -> None:
     task = track()
-    task.look(EMPTY, 10.0)
-    look = task.look(EMPTY, 10.0 + GRACE)
+    task.look(EMPTY, 10.0, GRACE)
+    look = task.look(EMPTY, 10.0 + GRACE, GRACE)
     assert isinstance(look.news, TaskFailedError)
     assert (look.final, look.news.task_id) == (True, "task-1")
     assert "completed without results" in str(look.news)
-    assert task.look(COMPLETED, 11.0 + GRACE) == Look(final=True)
+    assert task.look(COMPLETED, 11.0 + GRACE, GRACE) == Look(final=True)
 
 
 def test_a_look_that_was_overtaken_neither_tells_nor_ends_the_grace() -> None:
     task = track(since=0.0)
-    task.look(EMPTY, 10.0)
-    assert task.look(snapshot(progress=90), 9.0) == Look()
-    assert isinstance(task.look(EMPTY, 10.0 + GRACE).news, TaskFailedError)
+    task.look(EMPTY, 10.0, GRACE)
+    assert task.look(snapshot(progress=90), 9.0, GRACE) == Look()
+    assert isinstance(task.look(EMPTY, 10.0 + GRACE, GRACE).news, TaskFailedError)
 
 
 def test_a_task_that_goes_on_after_all_gets_a_new_grace() -> None:
     task = track()
-    task.look(EMPTY, 10.0)
-    assert task.look(PROCESSING, 20.0) == Look(PROCESSING)
-    assert task.look(EMPTY, 10.0 + GRACE) == Look()
-    assert task.look(EMPTY, 10.0 + 2 * GRACE).final
+    task.look(EMPTY, 10.0, GRACE)
+    assert task.look(PROCESSING, 20.0, GRACE) == Look(PROCESSING)
+    assert task.look(EMPTY, 10.0 + GRACE, GRACE) == Look()
+    assert task.look(EMPTY, 10.0 + 2 * GRACE, GRACE).final
 
 
 # Lost
@@ -138,7 +138,7 @@ def test_a_look_that_finds_the_task_starts_the_count_anew() -> None:
     task = track()
     task.missing(0.0)
     task.missing(LOST_AFTER_SECONDS / 2)
-    task.look(PROCESSING, LOST_AFTER_SECONDS - 1)
+    task.look(PROCESSING, LOST_AFTER_SECONDS - 1, GRACE)
     assert task.missing(LOST_AFTER_SECONDS) == Look()
     assert task.missing(LOST_AFTER_SECONDS * 2) == Look()
     assert task.missing(LOST_AFTER_SECONDS * 2 + 1).final
@@ -149,16 +149,16 @@ def test_a_look_that_finds_the_task_starts_the_count_anew() -> None:
 
 def test_links_live_from_the_last_look_that_found_the_task_unfinished() -> None:
     task = track(since=100.0)
-    task.look(PROCESSING, 200.0)
-    task.look(PROCESSING, 150.0)
-    task.look(COMPLETED, 300.0)
+    task.look(PROCESSING, 200.0, GRACE)
+    task.look(PROCESSING, 150.0, GRACE)
+    task.look(COMPLETED, 300.0, GRACE)
     assert task.link_deadline(COMPLETED, 300.0, LIFETIME) == 200.0 + LIFETIME
 
 
 def test_links_of_a_task_that_came_late_live_from_the_first_completed_look_at_the_most() -> None:
     task = track(since=100.0)
-    task.look(EMPTY, 200.0)
-    task.look(COMPLETED, 260.0)
+    task.look(EMPTY, 200.0, GRACE)
+    task.look(COMPLETED, 260.0, GRACE)
     assert task.link_deadline(COMPLETED, 260.0, LIFETIME) == 100.0 + LIFETIME
 
 
@@ -196,7 +196,7 @@ def test_a_listener_is_told_changes_only_and_one_end(course: list[tuple[TaskSnap
     for seen, pause in course:
         now += pause
         was_final = task.is_final
-        look = task.missing(now) if seen is None else task.look(seen, now)
+        look = task.missing(now) if seen is None else task.look(seen, now, GRACE)
         assert look.final == task.is_final
         if was_final:
             assert look.news is None

@@ -74,7 +74,7 @@ class _Followed(Planned):
     """One followed task. There may be 50,000: each field counts.
 
     `evidence` is what looks have seen of its progress. `hints` counts the looks since a callback said that the task
-    has ended. `alone` keeps it out of batch queries, which don't know it.
+    has ended.
     """
 
     track: TaskTrack
@@ -83,8 +83,6 @@ class _Followed(Planned):
     evidence: Evidence = NO_EVIDENCE
     setbacks: int = 0
     hints: int = 0
-    asking: bool = False
-    alone: bool = False
 
     @property
     def task_id(self) -> str:
@@ -134,6 +132,9 @@ class Poller:
         self._followed: dict[str, _Followed] = {}
         self._denials: dict[str, tuple[int, float]] = {}
         self._early_hints: dict[str, None] = {}
+        # Those that batch queries don't know, and those whose look is under way.
+        self._alone: set[str] = set()
+        self._asked: set[_Followed] = set()
         self._lookers: set[asyncio.Task[None]] = set()
         self._looking = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -237,7 +238,7 @@ class Poller:
         now = self._now()
         dated = submitted_at is not None and submitted_at > now - MAX_AGE
         born = min(submitted_at, now) if dated and submitted_at is not None else now
-        track = TaskTrack(task_id, self._config.results_grace, born if dated else None)
+        track = TaskTrack(task_id, born if dated else None)
         item = _Followed(born, self._policy.estimate(estimated_time), track, dated)
         self._followed[task_id] = item
         if dated:
@@ -255,6 +256,7 @@ class Poller:
     def _forget(self, item: _Followed) -> None:
         del self._followed[item.task_id]
         self._denials.pop(item.task_id, None)
+        self._alone.discard(item.task_id)
         self._agenda.drop(item)
 
     def _give_up_all(self, error: WanError) -> None:
@@ -331,14 +333,14 @@ class Poller:
         if first is None:
             return []
         items = [first]
-        if first.alone or self._ask_many is None or now < self._batch_rests_until:
+        if first.task_id in self._alone or self._ask_many is None or now < self._batch_rests_until:
             return items
         while len(items) < BATCH_SIZE:
             item = self._pop(now + BATCH_WINDOW)
             if item is None:
                 break
-            if item.alone:
-                item.asking = False
+            if item.task_id in self._alone:
+                self._asked.discard(item)
                 self._agenda.urge(item, now)
                 break
             items.append(item)
@@ -346,8 +348,8 @@ class Poller:
 
     def _pop(self, until: float) -> _Followed | None:
         while (item := self._agenda.pop(until)) is not None:
-            if not item.asking:
-                item.asking = True
+            if item not in self._asked:
+                self._asked.add(item)
                 return item
         return None
 
@@ -374,9 +376,9 @@ class Poller:
     def _look_ended(self, looker: _Looker, items: list[_Followed]) -> None:
         looker.items = None
         self._looking -= 1
+        self._asked.difference_update(items)
         for item in items:
             # A look that was broken off, by a fault or a cancelled query, planned nothing.
-            item.asking = False
             if not item.over and not item.queued:
                 self._set_back(item, RETRY_BASE, RETRY_CAP, jitter=True)
 
@@ -400,10 +402,10 @@ class Poller:
         try:
             snapshot = await self._ask(item.task_id)
         except Exception as error:  # noqa: BLE001 - whatever it is, it must not end the following
-            item.asking = False
+            self._asked.discard(item)
             self._failed(item, self._expected(error), asked_at)
         else:
-            item.asking = False
+            self._asked.discard(item)
             self._lane.passed(asked_at, self._now())
             self._saw(item, snapshot, asked_at)
 
@@ -411,12 +413,10 @@ class Poller:
         try:
             snapshots = await ask_many([item.task_id for item in items])
         except Exception as error:  # noqa: BLE001
-            for item in items:
-                item.asking = False
+            self._asked.difference_update(items)
             self._batch_failed(items, self._expected(error), asked_at)
         else:
-            for item in items:
-                item.asking = False
+            self._asked.difference_update(items)
             self._lane.passed(asked_at, self._now())
             self._saw_many(items, snapshots, asked_at)
 
@@ -436,7 +436,7 @@ class Poller:
                 self._saw(item, snapshot, asked_at)
             elif not item.over:
                 # Absence is no answer: only the query of this one id can say that it isn't known.
-                item.alone = True
+                self._alone.add(item.task_id)
                 self._look_again(item, 0.0)
 
     def _saw(self, item: _Followed, snapshot: TaskSnapshot, asked_at: float) -> None:
@@ -445,7 +445,7 @@ class Poller:
         self._date(item, snapshot)
         self._denials.pop(item.task_id, None)
         last_unfinished = item.track.since
-        look = item.track.look(snapshot, asked_at)
+        look = item.track.look(snapshot, asked_at, self._config.results_grace)
         if look.final:
             if look.news is snapshot:
                 self._learn(item, snapshot, last_unfinished)

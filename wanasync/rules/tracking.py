@@ -40,44 +40,44 @@ class TaskTrack:
     """The state of following one task. Small, since tens of thousands are followed at once: it keeps no snapshot.
 
     `since` is when the task can have completed at the earliest before the first look, in unix seconds: its submission,
-    where that is known. `results_grace` is how many seconds a completed task may go without links.
+    where that is known.
     """
 
     task_id: str
-    results_grace: float
     since: float | None = None
     is_final: bool = field(default=False, init=False)
     _told: int | None = field(default=None, init=False)
     _completed_at: float | None = field(default=None, init=False)
-    _missing_since: float | None = field(default=None, init=False)
-    _missing: int = field(default=0, init=False)
+    _missing: tuple[int, float] | None = field(default=None, init=False)
+    """How often in a row it was not found, and since when."""
 
-    def look(self, snapshot: TaskSnapshot, now: float) -> Look:
+    def look(self, snapshot: TaskSnapshot, now: float, results_grace: float) -> Look:
         """Take in a look at the task; `now` is when it was asked for, or when a callback came, in unix seconds.
+
+        `results_grace` is how many seconds a completed task may go without links.
 
         What comes after a final look is ignored. The snapshot's own id is not compared: whoever asked knows which
         task was meant, and a host that answers with its upstream's id must not cost the video.
         """
         if self.is_final:
             return _OVER
-        self._missing_since, self._missing = None, 0
+        self._missing = None
         if snapshot.status.is_final:
-            return self._look_at_end(snapshot, now)
+            return self._look_at_end(snapshot, now, results_grace)
         return self._look_on_the_way(snapshot, now)
 
     def missing(self, now: float) -> Look:
         """Take in that the provider does not know the task (404, 410). Other errors of a look say nothing about it."""
         if self.is_final:
             return _OVER
-        if self._missing_since is None:
-            self._missing_since = now
-        self._missing += 1
-        if self._missing < LOST_AFTER_LOOKS or now - self._missing_since < LOST_AFTER_SECONDS:
+        times, since = self._missing or (0, now)
+        self._missing = times + 1, since
+        if times + 1 < LOST_AFTER_LOOKS or now - since < LOST_AFTER_SECONDS:
             return _NOTHING_NEW
-        minutes = (now - self._missing_since) / 60
+        minutes = (now - since) / 60
         return self._give_up(
             TaskError(
-                f"the provider does not know it (not found {self._missing} times over {minutes:.0f} minutes)",
+                f"the provider does not know it (not found {times + 1} times over {minutes:.0f} minutes)",
                 self.task_id,
             )
         )
@@ -106,7 +106,7 @@ class TaskTrack:
         self._told = seen
         return Look(snapshot)
 
-    def _look_at_end(self, snapshot: TaskSnapshot, now: float) -> Look:
+    def _look_at_end(self, snapshot: TaskSnapshot, now: float, results_grace: float) -> Look:
         if snapshot.is_final:
             self.is_final = True
             return Look(snapshot, final=True)
@@ -114,7 +114,7 @@ class TaskTrack:
         # to them a completed task is one that can be saved.
         if self._completed_at is None:
             self._completed_at = now
-        if now - self._completed_at < self.results_grace:
+        if now - self._completed_at < results_grace:
             return _NOTHING_NEW
         return self._give_up(
             TaskFailedError(
