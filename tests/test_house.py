@@ -23,8 +23,8 @@ WORDS = {"errors", "config", "models", "events"}
 DOORS = {"cli", "webhooks", "emulator", "gallery", "telemetry", "testing", "cluster", "__main__"}
 
 HOMES = {
-    # The receiver has a handler for aiohttp.web, imported when it is called.
-    "aiohttp": {"wanasync.edges.transport", "wanasync.emulator", "wanasync.webhooks.receiver"},
+    # The receiver has a handler for aiohttp.web, imported when it is called; the gallery serves its page.
+    "aiohttp": {"wanasync.edges.transport", "wanasync.emulator", "wanasync.gallery", "wanasync.webhooks.receiver"},
     "backoff": {"wanasync.edges.retrying"},
     "cattrs": {"wanasync.rules.wire"},
     "aiofiles": {"wanasync.edges.download"},

@@ -56,10 +56,13 @@ if TYPE_CHECKING:
     from wanasync.models import DownloadStatistics as DownloadStatistics
     from wanasync.models import Forecast as Forecast
     from wanasync.models import GateStatistics as GateStatistics
+    from wanasync.models import ItemChanges as ItemChanges
+    from wanasync.models import ItemStatus as ItemStatus
     from wanasync.models import Limits as Limits
     from wanasync.models import ListProblem as ListProblem
     from wanasync.models import Outcome as Outcome
     from wanasync.models import OutcomeState as OutcomeState
+    from wanasync.models import PaceSample as PaceSample
     from wanasync.models import PollerStatistics as PollerStatistics
     from wanasync.models import SavedVideo as SavedVideo
     from wanasync.models import Statistics as Statistics
@@ -116,10 +119,13 @@ _HOMES = {
         "Delivery",
         "DownloadStatistics",
         "GateStatistics",
+        "ItemChanges",
+        "ItemStatus",
         "Limits",
         "ListProblem",
         "Outcome",
         "OutcomeState",
+        "PaceSample",
         "PollerStatistics",
         "SavedVideo",
         "Statistics",

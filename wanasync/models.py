@@ -26,11 +26,14 @@ __all__ = [
     "DownloadStatistics",
     "Forecast",
     "GateStatistics",
+    "ItemChanges",
+    "ItemStatus",
     "JSONObject",
     "Limits",
     "ListProblem",
     "Outcome",
     "OutcomeState",
+    "PaceSample",
     "PollerStatistics",
     "SavedVideo",
     "Statistics",
@@ -364,6 +367,72 @@ class BatchStatus:
     credits_used: float = 0.0
     credits_committed: float = 0.0
     running: str | None = None
+
+
+@frozen
+class ItemStatus:
+    """One item of a batch as its journal knows it, see `BatchHistory.items`.
+
+    `number` is the journal's, from 1, and stays the item's own; `index` is its place in the list, from 0. `state` is
+    one of the counts of `BatchStatus`: planned, submitting, following, saving, saved, failed, rejected, unknown or
+    expired; a submission on the wire of a process that is gone is submitting here. `file` is relative to the batch's
+    directory, and there once the item is saved. `request` is None where its model's rules have changed since. Times
+    are unix seconds: `link_deadline` is when its links die, `updated_at` the last change, None while nothing has
+    happened. `credits` is what was used, or reserved where that is not known yet. `attempt` counts the tasks asked for.
+    """
+
+    number: int
+    index: int
+    id: str
+    state: str
+    file: str
+    request: VideoRequest | None = None
+    task_id: str | None = None
+    attempt: int = 1
+    bytes: int | None = None
+    sha256: str | None = None
+    credits: float | None = None
+    error_code: str | None = None
+    error_message: str | None = None
+    submitted_at: float | None = None
+    estimated_time: float | None = None
+    link_deadline: float | None = None
+    updated_at: float | None = None
+
+
+@frozen
+class ItemChanges:
+    """Items that changed since a mark, as they stand now, and the mark to ask with next. See `BatchHistory.changes`."""
+
+    items: tuple[ItemStatus, ...]
+    mark: str
+
+
+@frozen
+class PaceSample:
+    """How fast a batch went, as it wrote down every few seconds while it ran. See `BatchHistory.pace`.
+
+    `at` and `run` are unix seconds, `run` that of the run's beginning: counts are sums since then. `accepted` and
+    `refused` (429) are of all submissions of the run's process with its key, `unknown` and `saved` the batch's own.
+    `following` and `saving` are how many there were at once. `paused_until` is when a pause of submissions was to end,
+    `why` its reason. `requests` in `per` seconds and `concurrent` tasks are what was found out of the limit.
+    """
+
+    at: float
+    run: float
+    accepted: int = 0
+    refused: int = 0
+    unknown: int = 0
+    saved: int = 0
+    following: int = 0
+    saving: int = 0
+    paused_until: float | None = None
+    why: str = ""
+    requests: int | None = None
+    per: float | None = None
+    concurrent: int | None = None
+    credits_reserved: float = 0.0
+    credits_used: float = 0.0
 
 
 @frozen

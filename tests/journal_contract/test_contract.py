@@ -9,12 +9,13 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
+import attrs
 import pytest
 
 from tests.journal_contract.conftest import NOW, Home
 from wanasync.edges.journal.contract import BatchJournal
 from wanasync.errors import JournalError, RequestValidationError
-from wanasync.models import VideoRequest
+from wanasync.models import PaceSample, VideoRequest
 from wanasync.rules.lifecycle import TRANSITIONS, ItemEvent, ItemState, TransitionError
 from wanasync.rules.records import ItemRecord, PlannedItem, Totals
 
@@ -359,3 +360,39 @@ async def test_one_that_is_refused_disturbs_no_other_of_its_commit(home: Home) -
         assert all(isinstance(answer, ItemRecord) for answer in answers[:20])
         assert all(isinstance(answer, JournalError) for answer in answers[20:])
         assert (await journal.counts())[ItemState.SUBMITTING] == 20
+
+
+async def changed(journal: BatchJournal, since: float, known: int) -> list[ItemRecord]:
+    return [record async for records in journal.changed(since, known) for record in records]
+
+
+async def test_those_who_look_on_are_told_what_changed(home: Home) -> None:
+    async with opened(home) as journal:
+        assert await journal.latest() == (0.0, 0)
+        planned = await journal.plan(items("abc"))
+        moved = await advance_to(journal, planned[1], ItemState.READY)
+        assert await journal.latest() == (NOW, 3)
+        async with opened(home, read_only=True) as onlooker:
+            assert await changed(onlooker, NOW, 3) == [moved]
+            assert await changed(onlooker, NOW + 1, 2) == [planned[2]]
+            assert await changed(onlooker, NOW + 1, 3) == []
+            assert await onlooker.row(2) == moved
+            assert await onlooker.row(4) is None
+            version = await onlooker.version()
+            assert await onlooker.version() == version
+            moved = await happen(journal, moved, ItemEvent.SAVED)
+            assert await onlooker.version() != version
+            assert await changed(onlooker, NOW, 3) == [moved]
+
+
+async def test_samples_of_the_pace_are_kept_and_thinned(home: Home) -> None:
+    whole = PaceSample(NOW, NOW - 5, 1, 2, 3, 4, 5, 6, NOW + 9, "why \ud800", 60, 60.0, 20, 4.5, 4.0)
+    bare = PaceSample(NOW - 1, NOW - 5)
+    async with opened(home) as journal:
+        await journal.add_sample(whole)
+        await journal.add_sample(bare)
+        async with opened(home, read_only=True) as onlooker:
+            assert await onlooker.samples() == [bare, attrs.evolve(whole, why="why ?")]
+            assert await onlooker.samples(NOW - 1) == [attrs.evolve(whole, why="why ?")]
+        await journal.add_sample(PaceSample(NOW + 1e6, NOW - 5), thin=True)
+        assert [sample.at for sample in await journal.samples()] == [NOW - 1, NOW + 1e6]

@@ -113,6 +113,8 @@ def run_command(
         ),
     ] = 0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the list and say what would be sent.")] = False,
+    gallery: Annotated[bool, typer.Option("--gallery", help="Show it in the browser, and write a report.")] = False,
+    no_open: Annotated[bool, typer.Option("--no-open", help="With --gallery: only print the address.")] = False,
     quality: opt.Quality = None,
     aspect_ratio: opt.AspectRatio = None,
     duration: opt.Duration = None,
@@ -146,6 +148,8 @@ def run_command(
         budget=budget,
         limit=limit,
         retry_failed=retry_failed,
+        gallery=gallery,
+        open_gallery=gallery and not no_open,
     )
     return run(job, _screen(json, plain, quiet, verbose), dry=dry_run)
 
@@ -256,6 +260,36 @@ def status(
         if Path(target).name != target:
             raise wanasync.ConfigError(f"there is no directory {target}")
     return run_interruptible(lambda _: status(directories, task_ids, Connection(api_key, base_url), _screen(json)))
+
+
+@app.command()
+@guarded
+def report(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A batch's directory.")],
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an index.html that is another program's.")
+    ] = False,
+    open_it: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
+) -> int:
+    """Write a page beside the videos that shows them all: DIR/index.html. It needs no server and no network."""
+    from wanasync.cli.gallery import report
+    from wanasync.cli.interrupts import run_interruptible
+
+    return run_interruptible(lambda _: report(directory, _screen(), overwrite=overwrite, open_it=open_it))
+
+
+@app.command()
+@guarded
+def gallery(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A batch's directory.")],
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 0,
+    no_open: Annotated[bool, typer.Option("--no-open", help="Only print the address.")] = False,
+) -> int:
+    """Serve the page of a batch to this machine's browser, up to date while a run goes on, until Ctrl-C."""
+    from wanasync.cli.gallery import serve
+    from wanasync.cli.interrupts import run_interruptible
+
+    return run_interruptible(lambda interrupts: serve(directory, _screen(), interrupts, port=port, open_it=not no_open))
 
 
 @app.command("credits")

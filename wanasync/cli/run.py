@@ -32,6 +32,7 @@ from wanasync import (
 )
 from wanasync.cli import exits, words
 from wanasync.cli.connection import Connection, connected
+from wanasync.cli.gallery import RunGallery
 from wanasync.cli.interrupts import Interrupts, run_interruptible
 from wanasync.cli.outcomes import Results, outcome_line, outcome_object, request_object
 from wanasync.cli.progress import View, showing
@@ -63,6 +64,8 @@ class RunJob:
     budget: float | None = None
     limit: int | None = None
     retry_failed: int = 0
+    gallery: bool = False
+    open_gallery: bool = False
 
 
 def checked_defaults(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -211,6 +214,7 @@ class _Run:
         self._progress: BatchProgress | None = None
         self._stop_error: WanError | None = None
         self._started = time.monotonic()
+        self._gallery = RunGallery(job.directory, job.command, screen, job.open_gallery) if job.gallery else None
 
     async def run(self, requests: Iterable[BatchItem], total: int) -> int:
         failure = None
@@ -223,7 +227,10 @@ class _Run:
         except asyncio.CancelledError:
             if not self._interrupts.asked:
                 raise
-        return self._end(failure)
+        code = self._end(failure)
+        if self._gallery is not None:
+            await self._gallery.end(self._interrupts)
+        return code
 
     async def _work(self, requests: Iterable[BatchItem], total: int) -> None:
         job = self._job
@@ -239,6 +246,8 @@ class _Run:
             )
             async with batch:
                 self._interrupts.on_first = lambda: self._interrupted(batch)
+                if self._gallery is not None:
+                    await self._gallery.begin()
                 try:
                     async with showing(self._screen, batch, wan.statistics, job.budget):
                         await self._take_outcomes(batch)

@@ -3,20 +3,53 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from attrs import frozen
+
 from wanasync.engine.forecast import forecast
 from wanasync.engine.homes import OpenJournal, opener
 from wanasync.engine.reading import Requests, fingerprint, known_list
-from wanasync.models import BatchStatus, Forecast, Outcome, OutcomeState
+from wanasync.models import BatchStatus, Forecast, ItemChanges, ItemStatus, Outcome, OutcomeState, PaceSample
 from wanasync.rules.lifecycle import ItemState
-from wanasync.rules.outcomes import outcome, states_of
+from wanasync.rules.outcomes import item_status, outcome, states_of
+from wanasync.rules.records import ItemRecord
 
 __all__ = ["BatchHistory"]
+
+_NO_ROW = 2**63
+"""SQLite counts rows no further."""
+
+_MARK = re.compile(r"([0-9]{1,18}\.[0-9]{1,18})/([0-9]{1,18})", re.ASCII)
+
+
+@frozen
+class _Mark:
+    """What was seen: changes until `at` (unix seconds), and the rows until `number`."""
+
+    at: float
+    number: int
+
+    @classmethod
+    def read(cls, text: str) -> Self:
+        found = _MARK.fullmatch(text)
+        if found is None:
+            raise ValueError(f"{text!r} is no mark")
+        return cls(float(found[1]), int(found[2]))
+
+    def __str__(self) -> str:
+        return f"{self.at!r}/{self.number}"
+
+    def after(self, records: Iterable[ItemRecord]) -> _Mark:
+        at, number = self.at, self.number
+        for record in records:
+            at, number = max(at, record.updated_at or 0.0), max(number, record.seq)
+        return _Mark(at, number)
 
 
 class BatchHistory:
@@ -31,6 +64,8 @@ class BatchHistory:
     def __init__(self, directory: str | os.PathLike[str], *, journal: str | OpenJournal | None = None) -> None:
         self.directory = Path(directory)
         self._open_journal = opener(journal)
+        self._read_at: str | None = None
+        self._mark: _Mark | None = None
 
     async def __aenter__(self) -> Self:
         self._journal = await self._open_journal(self.directory, now=time.time, read_only=True)
@@ -79,6 +114,42 @@ class BatchHistory:
         wanted = None if states is None else [state for told in states for state in states_of(told)]
         async for record in self._journal.iter_items(wanted):
             yield outcome(record, self.directory, resumed=True)
+
+    async def items(self, states: Iterable[OutcomeState] | None = None) -> AsyncIterator[ItemStatus]:
+        """Each item as it stands now; those in `states` only, where given, state after state."""
+        wanted = None if states is None else [state for told in states for state in states_of(told)]
+        async for record in self._journal.iter_items(wanted):
+            yield item_status(record)
+
+    async def item(self, number: int) -> ItemStatus | None:
+        """The item with the journal's `number`; None where there is none."""
+        record = await self._journal.row(number) if 0 < number < _NO_ROW else None
+        return None if record is None else item_status(record)
+
+    async def mark(self) -> str:
+        """A mark for now, to ask for `changes` with. Taken before `items` are read, none is missed between."""
+        self._read_at = await self._journal.version()
+        self._mark = _Mark(*await self._journal.latest())
+        return str(self._mark)
+
+    async def changes(self, since: str) -> ItemChanges:
+        """The items that changed since a mark, as they stand now; costs next to nothing while nothing happens.
+
+        Changes in the very moment of the mark are told again. Raises `ValueError` for what is no mark.
+        """
+        mark = _Mark.read(since)
+        version = await self._journal.version()
+        if version == self._read_at and mark == self._mark:
+            return ItemChanges((), since)
+        # A clock that was set back since must not hide what happened by the new time.
+        earliest = min(mark.at, time.time())
+        found = [record async for records in self._journal.changed(earliest, mark.number) for record in records]
+        self._read_at, self._mark = version, mark.after(found)
+        return ItemChanges(tuple(map(item_status, found)), str(self._mark))
+
+    async def pace(self, after: float = 0.0) -> tuple[PaceSample, ...]:
+        """What runs wrote down of their pace after `after` (unix seconds): dense of late, sparse of long ago."""
+        return tuple(await self._journal.samples(after))
 
     async def forecast(self, requests: Requests, *, on_unknown: str = "hold", retry_failed: int = 0) -> Forecast:
         """What a run with this list would send and is expected to reserve; nothing is sent or written.

@@ -8,15 +8,16 @@ from pathlib import Path
 from wanasync.errors import (
     APIError,
     LinkExpiredError,
+    RequestValidationError,
     SubmissionUnknownError,
     TaskFailedError,
     WanError,
 )
-from wanasync.models import Outcome, OutcomeState, SavedVideo, TaskFailure
+from wanasync.models import ItemStatus, Outcome, OutcomeState, SavedVideo, TaskFailure, VideoRequest
 from wanasync.rules.lifecycle import ItemState
 from wanasync.rules.records import ItemRecord
 
-__all__ = ["Next", "next_step", "outcome", "states_of", "unknown_reason"]
+__all__ = ["Next", "item_status", "next_step", "outcome", "states_of", "unknown_reason"]
 
 
 class Next(enum.Enum):
@@ -131,3 +132,41 @@ def _error(record: ItemRecord) -> WanError | None:
             return LinkExpiredError(words, record.task_id or "")
         case _:
             return None
+
+
+_STANDS = {
+    **{state: state.value for state in ItemState},
+    ItemState.RESUBMITTING: "submitting",
+    ItemState.ACCEPTED: "following",
+    ItemState.READY: "saving",
+}
+
+
+def item_status(record: ItemRecord) -> ItemStatus:
+    """The row for those who look on."""
+    return ItemStatus(
+        number=record.seq,
+        index=record.index,
+        id=record.item_id or record.key,
+        state=_STANDS[record.state],
+        file=record.file,
+        request=_readable(record),
+        task_id=record.task_id,
+        attempt=record.attempt,
+        bytes=record.bytes,
+        sha256=record.sha256,
+        credits=record.credits_reserved if record.credits_used is None else record.credits_used,
+        error_code=record.error_code,
+        error_message=record.error_message,
+        submitted_at=record.submitted_at,
+        estimated_time=record.estimated_time,
+        link_deadline=record.link_deadline,
+        updated_at=record.updated_at,
+    )
+
+
+def _readable(record: ItemRecord) -> VideoRequest | None:
+    try:
+        return record.request
+    except RequestValidationError:
+        return None

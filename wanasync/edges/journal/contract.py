@@ -6,9 +6,11 @@ batch's directory, one process at a time) and `edges.postgres` (a database that 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
+from wanasync.models import PaceSample
 from wanasync.rules.lifecycle import ItemEvent, ItemState
 from wanasync.rules.records import ItemRecord, PlannedItem, Totals
 
@@ -77,6 +79,24 @@ class BatchJournal(Protocol):
         """How many items are in each state; every state has an entry."""
 
     async def totals(self) -> Totals: ...
+
+    async def version(self) -> str:
+        """Another text whenever somebody else has written since, and cheap; it may differ for less."""
+
+    async def latest(self) -> tuple[float, int]:
+        """When the last change was (unix seconds), and the last row's number; zeros where there is none."""
+
+    def changed(self, since: float, known: int) -> AsyncIterator[list[ItemRecord]]:
+        """The items that changed at `since` (unix seconds) or later, or were added behind row `known`, by slices."""
+
+    async def row(self, seq: int) -> ItemRecord | None:
+        """The item in that row; None where there is none."""
+
+    def add_sample(self, sample: PaceSample, *, thin: bool = False) -> asyncio.Future[None]:
+        """Keep a sample of the pace; with `thin` drop those of old ones that are too many (see `rules.samples`)."""
+
+    async def samples(self, after: float = 0.0) -> list[PaceSample]:
+        """The samples of the pace that were taken after `after` (unix seconds), in the order of time."""
 
     async def get_meta(self, name: str) -> str | None: ...
 

@@ -11,6 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
+import attrs
+
+from wanasync.models import PaceSample
 from wanasync.rules.lifecycle import ItemState
 from wanasync.rules.naming import is_inside, lasting_name
 from wanasync.rules.records import ItemRecord
@@ -162,8 +165,33 @@ def _shorten(db: sqlite3.Connection) -> None:
         db.execute(statement)
 
 
+def _sample_pace(db: sqlite3.Connection) -> None:
+    # What a running batch tells now and then of its pace: for those who look on, and for nobody else.
+    db.execute(
+        """
+        CREATE TABLE pace_sample (
+            at REAL PRIMARY KEY,
+            run REAL NOT NULL,           -- when the run began
+            accepted INTEGER NOT NULL,
+            refused INTEGER NOT NULL,
+            unknown INTEGER NOT NULL,
+            saved INTEGER NOT NULL,
+            following INTEGER NOT NULL,
+            saving INTEGER NOT NULL,
+            paused_until REAL,
+            why TEXT NOT NULL,
+            requests INTEGER,
+            per REAL,
+            concurrent INTEGER,
+            credits_reserved REAL NOT NULL,
+            credits_used REAL NOT NULL
+        ) WITHOUT ROWID
+        """
+    )
+
+
 # Each brings a database from its place in the tuple to the next version.
-MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_create, _keep_attempts, _shorten)
+MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_create, _keep_attempts, _shorten, _sample_pace)
 
 _COLUMNS = (
     "item.key, item.seq, item.idx, item.item_id, item.request, item.file, state, attempt, task_id, submitted_at, "
@@ -198,6 +226,13 @@ SELECT task_id, submitted_at / 1000.0 FROM progress WHERE task_id IN (SELECT val
 UNION ALL
 SELECT task_id, submitted_at FROM attempt WHERE task_id IN (SELECT value FROM json_each(:ids))
 """
+
+# All the rows are looked at: an index of times would cost each record more than those who look on are worth.
+_UPDATED_AT = "updated_after + coalesce(submitted_at, 0)"
+CHANGED = f"{SELECT} WHERE ({_UPDATED_AT} >= :since OR seq > :known) AND seq > :after ORDER BY seq LIMIT :most"
+LATEST = f"SELECT coalesce(max({_UPDATED_AT}), 0), coalesce(max(seq), 0) FROM progress"  # noqa: S608 - constants only
+KEEP_SAMPLE = "INSERT OR REPLACE INTO pace_sample VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+SAMPLES = "SELECT * FROM pace_sample WHERE at > ? ORDER BY at"
 
 
 def key_number(key: str) -> int:
@@ -282,6 +317,19 @@ def link_values(record: ItemRecord) -> tuple[Any, ...]:
     return record.seq, json.dumps(record.links), record.link_deadline
 
 
+def sample_values(sample: PaceSample) -> tuple[Any, ...]:
+    """The columns of `pace_sample`, in their order."""
+    return attrs.astuple(attrs.evolve(sample, why=_writable(sample.why) or ""))
+
+
+def read_sample(row: Sequence[Any]) -> PaceSample:
+    """As `read_record`, of a row of `SAMPLES`."""
+    figures = [value for value in row if isinstance(value, float | int)]
+    if not all(map(operator.contains, _SAMPLE_TYPES, map(type, row))) or not math.isfinite(sum(figures)):
+        raise sqlite3.DatabaseError("malformed pace_sample")
+    return PaceSample(*row)
+
+
 def _writable(text: str | None) -> str | None:
     # Half a surrogate pair in somebody's error text must not cost the record of a paid task.
     return text.encode(errors="replace").decode() if text is not None else None
@@ -345,6 +393,11 @@ _TYPES = (
     *(_COUNT_OR_NONE, (bytes, _NONE), _TEXT_OR_NONE, _TEXT_OR_NONE),
 )
 """What each column of `SELECT` may hold, exactly."""
+
+_SAMPLE_TYPES = (
+    *((float,), (float,), *[_COUNT] * 6, _FIGURE, _TEXT),
+    *(_COUNT_OR_NONE, _FIGURE, _COUNT_OR_NONE, (float,), (float,)),
+)
 
 _sound_types: set[tuple[type, ...]] = set()
 """Rows come in few kinds, and by the million: each kind is judged once."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import math
 import os
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,12 +27,16 @@ from wanasync.edges.journal.opening import (
 from wanasync.edges.journal.packing import MOST, Packing
 from wanasync.edges.journal.planning import Planning
 from wanasync.edges.journal.schema import (
+    CHANGED,
     CODES,
     DROP_LINKS,
     KEEP_ATTEMPT,
     KEEP_LINKS,
+    KEEP_SAMPLE,
     KNOWN_TASKS,
+    LATEST,
     PLANNED,
+    SAMPLES,
     SAVED,
     SELECT,
     STATES,
@@ -46,14 +51,18 @@ from wanasync.edges.journal.schema import (
     long_id,
     progress_values,
     read_record,
+    read_sample,
+    sample_values,
     short_id,
     unpacked,
 )
 from wanasync.edges.lock import DirectoryLock, holder_of
 from wanasync.errors import JournalError
+from wanasync.models import PaceSample
 from wanasync.rules.lifecycle import TRANSITIONS, ItemEvent, ItemState
 from wanasync.rules.naming import leading_number, name_key
 from wanasync.rules.records import ItemRecord, PlannedItem, Totals, advance
+from wanasync.rules.samples import superfluous
 
 __all__ = ["CHUNK", "DATABASE", "FOLDER", "Store", "has_files"]
 
@@ -284,6 +293,37 @@ class Store:
         else:
             rows = self._db.execute(UNSAVED, (CODES[state], after, CHUNK))
         return [self._read(row) for row in rows]
+
+    # For those who look on
+
+    def version(self) -> str:
+        return str(self._db.execute("PRAGMA data_version").fetchone()[0])
+
+    def latest(self) -> tuple[float, int]:
+        """The time of the last change, and the last row."""
+        at, seq = self._db.execute(LATEST).fetchone()
+        if type(at) is not int:
+            raise sqlite3.DatabaseError("malformed updated_after")
+        return at / 1000, seq
+
+    def changed(self, since: float, known: int, after: int) -> list[ItemRecord]:
+        """The next items behind row `after` that changed at `since` or later, or were added behind row `known`."""
+        where = {"since": math.floor(since * 1000), "known": known, "after": after, "most": CHUNK}
+        return [self._read(row) for row in self._db.execute(CHANGED, where)]
+
+    def row(self, seq: int) -> ItemRecord | None:
+        row = self._db.execute(f"{SELECT} WHERE item.seq = ?", (seq,)).fetchone()
+        return None if row is None else self._read(row)
+
+    def add_sample(self, sample: PaceSample, *, thin: bool) -> None:
+        self._db.execute(KEEP_SAMPLE, sample_values(sample))
+        if thin:
+            kept = self._db.execute("SELECT at, run FROM pace_sample ORDER BY at").fetchall()
+            dropped = superfluous(kept, sample.at)
+            self._db.executemany("DELETE FROM pace_sample WHERE at = ?", [(at,) for at in dropped])
+
+    def samples(self, after: float) -> list[PaceSample]:
+        return [read_sample(row) for row in self._db.execute(SAMPLES, (after,))]
 
     def known_tasks(self, task_ids: Sequence[str]) -> dict[str, float | None]:
         # The tasks of failed attempts may have been written down by an earlier version.

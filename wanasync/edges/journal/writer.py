@@ -17,6 +17,7 @@ from typing import Any, Self, TypeVar
 from wanasync.edges.journal.schema import CODES, key_number
 from wanasync.edges.journal.store import CHUNK, Store
 from wanasync.errors import JournalError
+from wanasync.models import PaceSample
 from wanasync.rules.claims import claim_event
 from wanasync.rules.lifecycle import ItemEvent, ItemState
 from wanasync.rules.records import ItemRecord, PlannedItem, Totals, check_changes
@@ -162,6 +163,33 @@ class Journal:
     async def totals(self) -> Totals:
         """The credits of all items."""
         return await self._do(self._store.totals)
+
+    async def version(self) -> str:
+        """Another text whenever somebody else has written since; costs next to nothing."""
+        return await self._do(self._store.version)
+
+    async def latest(self) -> tuple[float, int]:
+        """When the last change was (unix seconds), and the last row's number."""
+        return await self._do(self._store.latest)
+
+    async def changed(self, since: float, known: int) -> AsyncIterator[list[ItemRecord]]:
+        """The items that changed at `since` (unix seconds) or later, or were added behind row `known`, by slices."""
+        after = 0
+        while chunk := await self._do(functools.partial(self._store.changed, since, known, after)):
+            yield chunk
+            after = chunk[-1].seq
+
+    async def row(self, seq: int) -> ItemRecord | None:
+        """The item in that row."""
+        return await self._do(functools.partial(self._store.row, seq))
+
+    def add_sample(self, sample: PaceSample, *, thin: bool = False) -> asyncio.Future[None]:
+        """Keep a sample of the pace; with `thin` drop those of old ones that are too many."""
+        return self._do(functools.partial(self._store.add_sample, sample, thin=thin))
+
+    async def samples(self, after: float = 0.0) -> list[PaceSample]:
+        """The samples of the pace that were taken after `after` (unix seconds), in the order of time."""
+        return await self._do(functools.partial(self._store.samples, after))
 
     async def get_meta(self, name: str) -> str | None:
         """What was kept under `name` with `set_meta`."""

@@ -27,15 +27,21 @@ from wanasync.edges.postgres.migrations import bring_up
 from wanasync.edges.postgres.rows import (
     ADD_ITEMS,
     ADD_PROGRESS,
+    CHANGED,
     FIND,
     FIND_ROW,
+    KEEP_SAMPLE,
+    LATEST,
     LOCK_OVERDUE,
+    SAMPLES,
     item_values,
     read_row,
+    sample_values,
     slice_query,
 )
 from wanasync.edges.postgres.writer import Job, Step, Writer, keep_attempts, write_rows
 from wanasync.errors import JournalError, RequestValidationError
+from wanasync.models import PaceSample
 from wanasync.rules.claims import (
     ANSWERS,
     ON_THE_WIRE,
@@ -50,6 +56,7 @@ from wanasync.rules.claims import (
 )
 from wanasync.rules.lifecycle import ItemEvent, ItemState, TransitionError
 from wanasync.rules.records import ItemRecord, PlannedItem, Totals, advance, check_changes
+from wanasync.rules.samples import superfluous
 
 __all__ = ["CHUNK", "Journal"]
 
@@ -368,6 +375,41 @@ class Journal:
         rows = await self._database.fetch(_KNOWN_TASKS, *(self._me.batch, list(task_ids)) * 2)
         return dict(rows)
 
+    # For those who look on
+
+    async def version(self) -> str:
+        self._check()
+        ((snapshot,),) = await self._database.fetch("SELECT pg_current_snapshot()::text")
+        return str(snapshot)
+
+    async def latest(self) -> tuple[float, int]:
+        ((at, seq),) = await self._fetch(LATEST)
+        return at, seq
+
+    async def changed(self, since: float, known: int) -> AsyncIterator[list[ItemRecord]]:
+        after = 0
+        while rows := await self._fetch(CHANGED, since, known, after, CHUNK):
+            chunk = [read_row(row, self._me.journal_id).record for row in rows]
+            yield chunk
+            after = chunk[-1].seq
+
+    async def row(self, seq: int) -> ItemRecord | None:
+        rows = await self._fetch(FIND_ROW, seq)
+        return read_row(rows[0], self._me.journal_id).record if rows else None
+
+    def add_sample(self, sample: PaceSample, *, thin: bool = False) -> asyncio.Future[None]:
+        async def keep(connection: Connection) -> None:
+            await connection.execute(KEEP_SAMPLE, sample_values(self._me.batch, sample))
+            if thin:
+                kept = await _fetch(connection, _SAMPLED_AT, self._me.batch)
+                dropped = superfluous([(at, run) for at, run in kept], sample.at)
+                await connection.execute(_DROP_SAMPLES, (self._me.batch, dropped))
+
+        return self._do(Job(keep))
+
+    async def samples(self, after: float = 0.0) -> list[PaceSample]:
+        return [PaceSample(*row) for row in await self._fetch(SAMPLES, after)]
+
     async def counts(self) -> Mapping[ItemState, int]:
         rows = await self._fetch("SELECT state, count(*) FROM wanasync.progress WHERE batch = %s GROUP BY state")
         return MappingProxyType(dict.fromkeys(ItemState, 0) | {STATES[code]: items for code, items in rows})
@@ -450,6 +492,8 @@ ON CONFLICT (batch, hash) DO UPDATE SET seq = excluded.seq
 _SET_META = """
 INSERT INTO wanasync.meta VALUES (%s, %s, %s) ON CONFLICT (batch, name) DO UPDATE SET value = excluded.value
 """
+_SAMPLED_AT = "SELECT at, run FROM wanasync.pace_sample WHERE batch = %s ORDER BY at"
+_DROP_SAMPLES = "DELETE FROM wanasync.pace_sample WHERE batch = %s AND at = ANY(%s)"
 _KNOWN_TASKS = """
 SELECT task_id, submitted_at FROM wanasync.attempt WHERE batch = %s AND task_id = ANY(%s)
 UNION ALL

@@ -6,8 +6,11 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import attrs
+
 from wanasync.edges.journal.schema import CODES, STATES, key_number
 from wanasync.errors import JournalError
+from wanasync.models import PaceSample
 from wanasync.rules.claims import Row
 from wanasync.rules.lifecycle import ItemState
 from wanasync.rules.naming import is_inside
@@ -17,18 +20,23 @@ from wanasync.rules.wire import is_task_id
 __all__ = [
     "ADD_ITEMS",
     "ADD_PROGRESS",
+    "CHANGED",
     "FIND",
     "FIND_ROW",
     "KEEP_ATTEMPTS",
+    "KEEP_SAMPLE",
+    "LATEST",
     "LOCK",
     "LOCK_OVERDUE",
     "MARK",
+    "SAMPLES",
     "UPDATE",
     "attempt_values",
     "columns",
     "item_values",
     "progress_values",
     "read_row",
+    "sample_values",
     "slice_query",
 ]
 
@@ -62,6 +70,15 @@ MARK = """
 INSERT INTO wanasync.writer (id, batch, name, pid, commits) VALUES (%s, %s, %s, pg_backend_pid(), %s)
 ON CONFLICT (id) DO UPDATE SET commits = excluded.commits, pid = excluded.pid, seen_at = clock_timestamp()
 """
+
+CHANGED = f"{_SELECT} AND (updated_at >= %s OR seq > %s) AND seq > %s ORDER BY seq LIMIT %s"
+LATEST = "SELECT coalesce(max(updated_at), 0), coalesce(max(seq), 0) FROM wanasync.progress WHERE batch = %s"
+
+_SAMPLED = ", ".join(attribute.name for attribute in attrs.fields(PaceSample))
+KEEP_SAMPLE = (
+    f"INSERT INTO wanasync.pace_sample (batch, {_SAMPLED}) VALUES ({', '.join(['%s'] * 16)}) ON CONFLICT DO NOTHING"  # noqa: S608 - constants only
+)
+SAMPLES = f"SELECT {_SAMPLED} FROM wanasync.pace_sample WHERE batch = %s AND at > %s ORDER BY at"  # noqa: S608
 
 ADD_ITEMS = "COPY wanasync.item (batch, seq, key, idx, item_id, request, file) FROM STDIN"
 ADD_PROGRESS = "COPY wanasync.progress (batch, seq, state, attempt) FROM STDIN"
@@ -146,6 +163,10 @@ def attempt_values(batch: int, record: ItemRecord, task_id: str | None = None) -
         *(batch, record.seq, record.attempt, task_id or record.task_id, record.submitted_at),
         *(_writable(record.error_code), _writable(record.error_message), record.updated_at),
     )
+
+
+def sample_values(batch: int, sample: PaceSample) -> tuple[Any, ...]:
+    return batch, *attrs.astuple(attrs.evolve(sample, why=_writable(sample.why) or ""))
 
 
 def _writable(text: str | None) -> str | None:

@@ -203,6 +203,7 @@ class Dispatcher:
     # What the provider has answered
 
     async def _answered(self, candidate: Candidate, result: SubmitResult) -> None:
+        self._run.pace_log.note(urgent=isinstance(result, Throttled))
         self._reached = not isinstance(result, NeverSent)
         if self._reached:
             self._unreached = 0

@@ -21,13 +21,14 @@ from wanasync.engine.batch.teller import Teller
 from wanasync.engine.callbacks import CallbackDesk
 from wanasync.engine.gate import Gate
 from wanasync.engine.homes import OpenJournal, opener
+from wanasync.engine.pace_log import PaceLog
 from wanasync.engine.poller import Poller
 from wanasync.engine.reading import Requests
 from wanasync.engine.recent import RecentTasks
 from wanasync.engine.saver import Saver
 from wanasync.engine.submitter import Submitter
 from wanasync.errors import JournalError, RequestValidationError, WanError
-from wanasync.models import BatchItem, BatchProgress, Outcome, OutcomeState, VideoRequest
+from wanasync.models import BatchItem, BatchProgress, Outcome, OutcomeState, PaceSample, VideoRequest
 from wanasync.rules.budget import Budget
 from wanasync.rules.records import ItemRecord
 from wanasync.rules.tally import Tally
@@ -80,6 +81,7 @@ class Batch:
         self._open_journal = opener(journal)
         self._submitter = submitter
         self._run = run = Run(directory, config, clock, Teller(emit, clock, directory), Budget(budget), Tally(total))
+        self._gate = gate
         self._learned = Learned(run, gate)
         collector = Collector(run, saver)
         self._follower = Follower(run, poller, collector, again=self._again, retry_failed=retry_failed)
@@ -100,7 +102,9 @@ class Batch:
         self._dispatcher.add(record)
 
     async def __aenter__(self) -> Self:
-        self._run.journal = await self._open_journal(self.directory, now=self._run.clock)
+        run = self._run
+        run.journal = await self._open_journal(self.directory, now=run.clock)
+        run.pace_log = PaceLog(run.journal, run.clock, self._sample)
         try:
             await self._intake.check_provider()
             await self._learned.recall()
@@ -122,6 +126,7 @@ class Batch:
         try:
             await self._run.cancel()
             await self._submitter.drain()
+            self._run.pace_log.take()
             # A journal that has failed was told of; that the pace is learned anew is the least of it.
             with contextlib.suppress(JournalError):
                 await self._learned.keep_pace()
@@ -158,6 +163,26 @@ class Batch:
     def stop_error(self) -> WanError | None:
         """Why submissions were stopped, where an error was the reason."""
         return self._run.stop_error
+
+    def _sample(self, at: float, began: float) -> PaceSample:
+        gate, tally = self._gate.statistics(), self._run.tally
+        return PaceSample(
+            at=at,
+            run=began,
+            accepted=gate.accepted,
+            refused=gate.refused,
+            unknown=tally.unknown,
+            saved=tally.saved,
+            following=len(self._follower),
+            saving=tally.saving,
+            paused_until=at + gate.paused_for if gate.paused_for else None,
+            why=gate.why,
+            requests=gate.requests,
+            per=gate.per,
+            concurrent=gate.concurrent,
+            credits_reserved=tally.credits_reserved,
+            credits_used=tally.credits_used,
+        )
 
     def progress(self) -> BatchProgress:
         """Where the batch stands now."""

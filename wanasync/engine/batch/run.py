@@ -15,6 +15,7 @@ from attrs import Factory, define, field
 from wanasync.config import Config
 from wanasync.edges.journal.contract import BatchJournal
 from wanasync.engine.batch.teller import Teller
+from wanasync.engine.pace_log import PaceLog
 from wanasync.errors import AuthenticationError, InsufficientCreditError, JournalError, PermissionDeniedError, WanError
 from wanasync.models import Outcome, OutcomeState
 from wanasync.rules.budget import Budget
@@ -43,7 +44,8 @@ class Run:
     budget: Budget
     tally: Tally
     journal: BatchJournal = field(init=False)
-    """Once the batch is entered."""
+    """Once the batch is entered, as `pace_log`."""
+    pace_log: PaceLog = field(init=False)
     stopped: str | None = None
     stop_error: WanError | None = None
     failure: BaseException | None = None
@@ -71,6 +73,7 @@ class Run:
         if told.state is OutcomeState.SAVED and not told.resumed:
             self.tally.note_saved(self.clock())
         self.outcomes.put_nowait(told)
+        self.pace_log.note()
         self.teller.item_finished(told, record)
         self.end_if_done()
 

@@ -1,0 +1,59 @@
+"""What a running batch writes down of its pace, for those who look on from outside."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable
+
+from wanasync.edges.journal.contract import BatchJournal
+from wanasync.errors import JournalError
+from wanasync.models import PaceSample
+
+__all__ = ["PaceLog"]
+
+EVERY = 2.0
+"""Seconds between two samples …"""
+AT_ONCE = 0.25
+"""… and between those that can't wait: a pause has begun."""
+THIN_EVERY = 100
+
+
+class PaceLog:
+    """Samples, taken as things happen: where nothing does, there is nothing to tell, and no timer to wake for it.
+
+    `look(at, run)` gives the sample of now. A sample costs the journal's next commit a row; that it can't be written
+    is told by whatever else can't.
+    """
+
+    def __init__(
+        self, journal: BatchJournal, clock: Callable[[], float], look: Callable[[float, float], PaceSample]
+    ) -> None:
+        self._journal = journal
+        self._clock = clock
+        self._look = look
+        self._run = clock()
+        self._last = -math.inf
+        self._taken = 0
+
+    def note(self, *, urgent: bool = False) -> None:
+        """Something happened. Is told with the next sample, which may be now."""
+        now = self._clock()
+        # A clock that was set back makes no hole.
+        if not 0 <= now - self._last < (AT_ONCE if urgent else EVERY):
+            self.take(now)
+
+    def take(self, now: float | None = None) -> None:
+        """Take a sample in any case."""
+        self._last = self._clock() if now is None else now
+        self._taken += 1
+        try:
+            kept = self._journal.add_sample(self._look(self._last, self._run), thin=self._taken % THIN_EVERY == 0)
+        except JournalError:
+            return
+        kept.add_done_callback(_forget)
+
+
+def _forget(kept: asyncio.Future[None]) -> None:
+    if not kept.cancelled():
+        kept.exception()
