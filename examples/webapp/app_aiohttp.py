@@ -6,17 +6,18 @@ import asyncio
 import json
 import os
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
 
 from aiohttp import web
-from studio import Busy, Job, News, Studio
+from studio import BusyError, Job, News, Studio
 
 from wanasync import RequestValidationError, VideoRequest
 from wanasync.webhooks import CallbackReceiver
 
 PAGE = Path(__file__).with_name("page.html")
+WISHES = ("prompt", "quality", "duration", "aspect_ratio")
 HEARTBEAT = 15.0
 """Seconds; proxies take a silent connection for a dead one."""
 
@@ -37,11 +38,11 @@ async def start(request: web.Request) -> web.Response:
     wish = await request.json()
     try:
         job_id = uuid.UUID(request.headers["Idempotency-Key"]) if "Idempotency-Key" in request.headers else uuid.uuid4()
-        wanted = VideoRequest(**{name: wish[name] for name in ("prompt", "quality", "duration", "aspect_ratio") if name in wish})
+        wanted = VideoRequest(**{name: wish[name] for name in WISHES if name in wish})
         job = await request.app[STUDIO].start(str(job_id), wanted)
     except (RequestValidationError, ValueError, TypeError) as error:
         raise web.HTTPUnprocessableEntity(text=str(error)) from error
-    except Busy as error:
+    except BusyError as error:
         raise web.HTTPServiceUnavailable(text=str(error), headers={"Retry-After": "60"}) from error
     return web.json_response(job.public(), status=202)
 
@@ -69,7 +70,7 @@ async def events(request: web.Request) -> web.StreamResponse:
     return response
 
 
-async def with_heartbeats(stream: AsyncIterator[News]) -> AsyncIterator[str]:
+async def with_heartbeats(stream: AsyncIterator[News]) -> AsyncGenerator[str, None]:
     coming = asyncio.ensure_future(anext(stream, None))
     try:
         while True:
@@ -105,7 +106,11 @@ async def page(_: web.Request) -> web.FileResponse:
     return web.FileResponse(PAGE)
 
 
-def make_app() -> web.Application:
+async def hang_up(app: web.Application) -> None:
+    app[STUDIO].hang_up()
+
+
+def main(_: list[str] | None = None) -> web.Application:
     receiver = CallbackReceiver(
         public_url=os.environ["PUBLIC_URL"] + "/hooks/wan",
         secret=os.environ["CALLBACK_SECRET"],
@@ -117,6 +122,7 @@ def make_app() -> web.Application:
 
     app = web.Application()
     app.cleanup_ctx.append(studio)
+    app.on_shutdown.append(hang_up)
     app.add_routes(routes)
     app.router.add_post("/hooks/wan/{token}", receiver.aiohttp)
     return app

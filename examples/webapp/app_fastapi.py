@@ -13,7 +13,8 @@ from fastapi import Depends, FastAPI, Header, HTTPException, Request
 from fastapi.responses import FileResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel
-from studio import Busy, Job, Studio
+from starlette.routing import Route
+from studio import BusyError, Job, Studio
 
 from wanasync import RequestValidationError, VideoRequest
 from wanasync.webhooks import CallbackReceiver
@@ -33,8 +34,11 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
 
 
-app = FastAPI(title="Videos on demand", lifespan=lifespan)
-app.add_route("/hooks/wan/{token}", receiver, methods=["POST"])
+app = FastAPI(
+    title="Videos on demand",
+    lifespan=lifespan,
+    routes=[Route("/hooks/wan/{token}", receiver, methods=["POST"])],
+)
 
 
 def the_studio(request: Request) -> Studio:
@@ -63,14 +67,16 @@ class Wish(BaseModel):
 
 
 @app.post("/jobs", status_code=202)
-async def start(wish: Wish, studio: Here, idempotency_key: Annotated[uuid.UUID | None, Header()] = None) -> dict[str, Any]:
+async def start(
+    wish: Wish, studio: Here, idempotency_key: Annotated[uuid.UUID | None, Header()] = None
+) -> dict[str, Any]:
     """Sending a request again with its `Idempotency-Key` (a UUID) answers the job that is there."""
     try:
         request = VideoRequest(**wish.model_dump(exclude_none=True))
         job = await studio.start(str(idempotency_key or uuid.uuid4()), request)
     except RequestValidationError as error:
         raise HTTPException(422, str(error)) from error
-    except Busy as error:
+    except BusyError as error:
         raise HTTPException(503, str(error), {"Retry-After": "60"}) from error
     return job.public()
 

@@ -15,11 +15,21 @@ from typing import Any, Self
 
 from attrs import define, field, frozen
 
-from wanasync import BatchHistory, BatchItem, Config, Event, JournalError, Outcome, OutcomeState, VideoRequest, WanSession
+from wanasync import (
+    BatchHistory,
+    BatchItem,
+    Config,
+    Event,
+    JournalError,
+    Outcome,
+    OutcomeState,
+    VideoRequest,
+    WanSession,
+)
 from wanasync.events import ItemFinished, ItemStarted, SaveStarted, SubmissionAccepted, SubmissionFound, TaskChanged
 from wanasync.webhooks import CallbackReceiver
 
-__all__ = ["Busy", "Job", "News", "Studio"]
+__all__ = ["BusyError", "Job", "News", "Studio"]
 
 MOST_WAITING = 1000
 """Jobs that may wait for the provider's limits; more are turned away rather than promised."""
@@ -27,7 +37,7 @@ SETTLED = frozenset({"saved", "failed", "rejected", "expired"})
 """States after which no news will come; an unknown submission may still be found."""
 
 
-class Busy(Exception):
+class BusyError(Exception):
     """No job can be taken now."""
 
 
@@ -48,13 +58,15 @@ class Job:
         for name, value in changes.items():
             setattr(self, name, value)
         self.version += 1
+        self.wake()
+
+    def wake(self) -> None:
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 
-    async def change(self, since: int) -> None:
-        """Return once the job has another version than `since`."""
-        while self.version == since:
-            await self._changed.wait()
+    async def news(self) -> None:
+        """Return at the next change."""
+        await self._changed.wait()
 
     def public(self) -> dict[str, Any]:
         """What a client is told."""
@@ -101,6 +113,7 @@ class Studio:
         self._orders: asyncio.Queue[_Order] = asyncio.Queue()
         # Versions begin anew with each start of the application, and must not be taken for those of an earlier one.
         self._start = secrets.token_hex(4)
+        self._hung_up = False
 
     async def __aenter__(self) -> Self:
         unsent = await self._remember()
@@ -133,18 +146,19 @@ class Studio:
         return str(error) if error else "stopped"
 
     async def start(self, job_id: str, request: VideoRequest) -> Job:
-        """Take a job; returns once it can't be lost. The same id again is the same job. Raises `Busy`."""
+        """Take a job; returns once it can't be lost. The same id again is the same job. Raises `BusyError`."""
         if job_id in self._jobs:
             return self._jobs[job_id]
         waiting = self._orders.qsize() + self._batch.progress().planned
         if self.trouble or waiting >= MOST_WAITING:
-            raise Busy(self.trouble or f"{waiting} jobs are waiting")
+            raise BusyError(self.trouble or f"{waiting} jobs are waiting")
         job = self._jobs[job_id] = Job(job_id, request.prompt)
         order = _Order(BatchItem(request, id=job_id), asyncio.get_running_loop().create_future())
         self._orders.put_nowait(order)
-        await asyncio.wait({order.taken, self._running}, return_when=asyncio.FIRST_COMPLETED)
+        ends: set[asyncio.Future[Any]] = {order.taken, self._running}
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         if not order.taken.done():
-            raise Busy(self.trouble)
+            raise BusyError(self.trouble)
         return job
 
     def job(self, job_id: str) -> Job | None:
@@ -154,14 +168,20 @@ class Studio:
         """Newest first."""
         return list(reversed(self._jobs.values()))
 
+    def hang_up(self) -> None:
+        """End all news, for a server that is about to stop; listeners come back with what they have seen."""
+        self._hung_up = True
+        for job in self._jobs.values():
+            job.wake()
+
     async def news(self, job: Job, last_event_id: str | None = None) -> AsyncIterator[News]:
         """The job as it stands, unless that is what `last_event_id` has seen; then each change, to the last."""
         start, _, version = (last_event_id or "").partition(".")
         seen = int(version) if start == self._start and version.isdecimal() else -1
-        while True:
-            if job.state in SETTLED and job.version == seen:
-                return
-            await job.change(seen)
+        while not self._hung_up and not (job.state in SETTLED and job.version == seen):
+            if job.version == seen:
+                await job.news()
+                continue
             seen = job.version
             yield News(f"{self._start}.{seen}", job.public())
 
