@@ -39,7 +39,8 @@ async def test_a_browser_starts_a_job_and_plays_its_video(name: str, tmp_path: P
             await page.reload()
             await page.wait_for_selector("li[data-state=saved] video")
             assert complaints == []
-        assert await app.stop() == 0
+        # uvicorn ends in good order and then by the very signal.
+        assert await app.stop() in (0, -signal.SIGTERM)
 
 
 async def until_up(url: str, http: aiohttp.ClientSession) -> None:
