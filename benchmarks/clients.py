@@ -10,12 +10,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import itertools
 import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 import warnings
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
@@ -112,6 +115,50 @@ async def wanasync_followed(base: str) -> AsyncIterator[Cycle]:
         yield cycle
 
 
+@asynccontextmanager
+async def wanasync_journaled(base: str) -> AsyncIterator[Cycle]:
+    """As `wanasync_followed`, and all that a batch writes down of an item: planned, sent, accepted, ready, saved."""
+    from wanasync import VideoRequest
+    from wanasync.edges.journal import Journal
+    from wanasync.rules.lifecycle import ItemEvent
+    from wanasync.rules.records import ItemRecord, PlannedItem
+
+    numbers, planned, planning = itertools.count(), deque[ItemRecord](), asyncio.Lock()
+
+    with tempfile.TemporaryDirectory() as folder:
+        async with wanasync_followed(base) as follow, await Journal.open(folder, now=time.time) as journal:
+
+            def request(number: int) -> VideoRequest:
+                return VideoRequest(f"{PROMPT} {number}", quality="720p", duration=5)
+
+            async def take() -> ItemRecord:
+                async with planning:
+                    if not planned:
+                        chunk = itertools.islice(numbers, PLANNED_AT_ONCE)
+                        items = [PlannedItem(number, request(number)) for number in chunk]
+                        planned.extend(await journal.plan(items))
+                    return planned.popleft()
+
+            async def cycle() -> None:
+                record = await take()
+                task = {"task_id": f"task-unified-{record.seq}", "credits_reserved": 5.0, "estimated_time": 120.0}
+                link = {
+                    "links": (f"https://cdn.example/{record.seq}.mp4",),
+                    "link_deadline": 1.8e9,
+                    "credits_used": 5.0,
+                }
+                await journal.record(record.key, ItemEvent.SUBMIT)
+                await follow()
+                await journal.record(record.key, ItemEvent.ACCEPTED, **task)
+                await journal.record(record.key, ItemEvent.LINKED, **link)
+                await journal.record(record.key, ItemEvent.SAVED, bytes=8_000_000, sha256="ab" * 32)
+
+            yield cycle
+
+
+PLANNED_AT_ONCE = 200
+
+
 # The SDKs of other vendors, each with its own kind of task.
 
 
@@ -187,6 +234,7 @@ CLIENTS: Mapping[str, Client] = {
     "wanasync calls": Client(wanasync_calls),
     "wanasync session": Client(wanasync_session),
     "wanasync": Client(wanasync_followed),
+    "wanasync, journaled": Client(wanasync_journaled),
     "openai": Client(openai, "openai"),
     "fal-client": Client(fal, "fal"),
     "replicate": Client(replicate, "replicate"),

@@ -4,6 +4,9 @@ Records: N writers, each waiting for its record to be on disk before it makes th
 disk's own figures: one sync of 16 KB, and one bare SQLite transaction of 100 rows. A journal can't be faster than
 its disk, so the figures mean something only together.
 
+Share: the CPU of one submission and one poll, 100 at once, with and without all that a batch writes down of an item
+(planned, sent, accepted, ready, saved), in turns.
+
 Long lists: `--items` prompts of about 100 characters are planned, brought to their end except for the last 100,
 and then found again by a new run: by its first look at what is left, and by reading the whole list again.
 """
@@ -28,6 +31,8 @@ from typing import Any
 
 from attrs import define, field
 
+from benchmarks import server
+from benchmarks.overhead import take_turns
 from benchmarks.results import Figure, Report, at_least, at_most, figure
 from wanasync.edges.journal import CHUNK, FOLDER, Journal
 from wanasync.models import VideoRequest
@@ -35,6 +40,8 @@ from wanasync.rules.lifecycle import ItemEvent, ItemState
 from wanasync.rules.records import ItemRecord, PlannedItem
 
 LEFT = 100
+AT_ONCE = 100
+SHARED = ("wanasync", "wanasync, journaled")
 PLANNED_AHEAD = 2000
 WORDS = "a slow camera moves over an old harbour at dawn while fishing boats leave and gulls circle above, shot"
 
@@ -151,6 +158,24 @@ def measure_records(root: Path, writers: Sequence[int], most: int, rounds: int) 
         yield figure(case, "SQLite: one transaction of 100 rows", "ms a record", [each * 1e3 for each in rows])
 
 
+# Its share of an item's cost
+
+
+def measure_share(cycles: int, rounds: int, restarts: int) -> Iterator[Figure]:
+    plain, journaled = SHARED
+    costs: dict[str, list[float]] = {name: [] for name in SHARED}
+    with server.running() as port:
+        for _ in range(restarts):
+            blocks = take_turns(SHARED, port, AT_ONCE, cycles, max(rounds // restarts, 1))
+            for name in SHARED:
+                costs[name] += [cost.cpu / cost.cycles for cost in blocks[name]]
+    case = f"{AT_ONCE} items at once"
+    for name, values in costs.items():
+        yield figure(case, name, "CPU µs an item", [value * 1e6 for value in values])
+    more = [ours / without - 1 for without, ours in zip(costs[plain], costs[journaled], strict=True)]
+    yield figure(case, "journal", "CPU ÷ submit + poll", more, at_most(0.10))
+
+
 # Long lists
 
 
@@ -230,13 +255,18 @@ def measure(
     records: int = 40_000,
     rounds: int = 5,
     items: int = 100_000,
+    cycles: int = 400,
     directory: str | None = None,
     quick: bool = False,
 ) -> Report:
+    turns, restarts = 8 * rounds, 3
     if quick:
         writers, records, rounds, items = (10,), 400, 1, 1000
+        cycles, turns, restarts = 20, 1, 1
     with tempfile.TemporaryDirectory(dir=directory) as name:
         figures = list(measure_records(Path(name), writers, records, rounds))
+        if cycles:
+            figures += measure_share(cycles, turns, restarts)
         if items:
             figures += asyncio.run(measure_list(Path(name) / "list", items))
     return Report("journal", "The journal: durable records, and long lists", figures, quick=quick)
@@ -248,6 +278,7 @@ def main() -> None:
     parser.add_argument("--records", type=int, default=40_000, help="records of a round, at most")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--items", type=int, default=100_000, help="items of the long list; 0 leaves it out")
+    parser.add_argument("--cycles", type=int, default=400, help="of a turn, for the journal's share; 0 leaves it out")
     parser.add_argument("--directory", help="on the disk to be measured")
     print(measure(**vars(parser.parse_args())))
 
