@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import functools
 import graphlib
+import importlib
 import pickle
 import subprocess
 import sys
@@ -164,6 +165,16 @@ def test_all_names_can_be_imported() -> None:
 def test_public_names_have_docstrings() -> None:
     bare = [name for name in wanasync.__all__ if name != "__version__" and not getattr(wanasync, name).__doc__]
     assert bare == []
+
+
+@pytest.mark.parametrize("door", ["emulator", "telemetry", "testing"])
+def test_the_doors_offer_what_they_say(door: str) -> None:
+    module = importlib.import_module(f"wanasync.{door}")
+    assert sorted(module.__all__, key=str.lower) == sorted(set(module.__all__), key=str.lower)
+    bare = [name for name in module.__all__ if not (isinstance(value := getattr(module, name), float) or value.__doc__)]
+    assert bare == []
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        _ = module.nonsense
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:

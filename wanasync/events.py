@@ -252,9 +252,10 @@ class PollFailed(Event):
 
 @frozen(kw_only=True)
 class LinkRenewed(Event):
-    """A dead link was asked for anew."""
+    """A dead link was asked for anew, for the video that is being saved to `path`."""
 
     task_id: str
+    path: Path
 
 
 @frozen(kw_only=True)
@@ -288,6 +289,7 @@ class SaveFailed(Event):
     """A video was not saved: `error` says why, None where the saving was cancelled. What was received is kept."""
 
     task_id: str
+    path: Path
     error: Exception | None = None
 
 

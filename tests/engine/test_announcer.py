@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
+from pathlib import Path
 
 import pytest
 
@@ -14,7 +15,7 @@ from wanasync.testing import virtual_time
 
 
 def news(number: int) -> LinkRenewed:
-    return LinkRenewed(at=float(number), task_id=f"task-{number}")
+    return LinkRenewed(at=float(number), task_id=f"task-{number}", path=Path("cat.mp4"))
 
 
 class Slow:

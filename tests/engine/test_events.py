@@ -206,3 +206,25 @@ async def test_nothing_is_made_where_nobody_listens(tmp_path: Path, monkeypatch:
         await wan.generate("A cat", to=tmp_path / "cat.mp4")
         async with wan.batch(["a cat", "a dog"], tmp_path / "batch") as batch:
             assert [outcome.state async for outcome in batch] == [OutcomeState.SAVED] * 2
+
+
+@virtual_time
+async def test_a_listener_that_hangs_holds_nothing_up_but_the_end_for_a_while(tmp_path: Path) -> None:
+    heard: list[events.Event] = []
+
+    async def hangs(_: events.Event) -> None:
+        await asyncio.Event().wait()
+
+    async def hears(event: events.Event) -> None:
+        await asyncio.sleep(0.01)
+        heard.append(event)
+
+    async with emulated() as (emu, _):
+        wan = session_on(emu, on_event=[hangs, hears])
+        async with wan, wan.batch([f"cat {number}" for number in range(20)], tmp_path) as batch:
+            assert [outcome.state async for outcome in batch] == [OutcomeState.SAVED] * 20
+            closing = asyncio.get_running_loop().time()
+        assert asyncio.get_running_loop().time() - closing < events.LISTENER_SECONDS + 2
+    assert isinstance(heard[0], events.SessionOpened)
+    assert isinstance(heard[-1], events.SessionClosed)
+    assert len(of(events.VideoSaved, heard)) == 20

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader, Metric, MetricsData
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import Span, StatusCode
@@ -21,6 +21,15 @@ from wanasync.telemetry import OpenTelemetry
 from wanasync.testing import virtual_time
 
 
+class Begun(SpanProcessor):
+    """Counts the spans that were begun."""
+
+    count = 0
+
+    def on_start(self, span: object, parent_context: object = None) -> None:
+        self.count += 1
+
+
 class Traced:
     """A tracer and meter of the SDK, and the listener that uses them."""
 
@@ -28,6 +37,8 @@ class Traced:
         self.exporter = InMemorySpanExporter()
         provider = TracerProvider(shutdown_on_exit=False)
         provider.add_span_processor(SimpleSpanProcessor(self.exporter))
+        self.begun = Begun()
+        provider.add_span_processor(self.begun)
         self.tracer = provider.get_tracer("a user's own")
         self.reader = InMemoryMetricReader()
         self.meters = MeterProvider([self.reader], shutdown_on_exit=False)
@@ -57,6 +68,7 @@ class Traced:
 
     def close(self) -> None:
         self.meters.shutdown()
+        assert len(self.spans()) == self.begun.count, "spans are left open"
 
 
 def _all(data: MetricsData) -> Iterator[Metric]:
@@ -148,6 +160,20 @@ async def test_steps_by_hand_stand_under_their_own_callers_and_are_linked(traced
     assert traced.under(get) == {"wanasync.wait", "wanasync.save"}
     submit = traced.span("wanasync.submit").context
     assert [link.context.span_id for link in traced.span("wanasync.save").links] == [submit.span_id]
+
+
+@virtual_time
+async def test_one_task_may_be_saved_twice_at_once(traced: Traced, tmp_path: Path) -> None:
+    async with emulated(trouble=Trouble.script(download=["expired"]), session={"on_event": traced.listener}) as (
+        _,
+        wan,
+    ):
+        task = await wan.submit("A cat")
+        await asyncio.gather(*(task.save(tmp_path / f"{number}.mp4") for number in range(2)))
+    saves = traced.spans("wanasync.save")
+    assert len(saves) == 2
+    assert len(traced.spans("wanasync.wait")) == 1
+    assert [event.name for save in saves for event in save.events] == ["link renewed"]
 
 
 @virtual_time

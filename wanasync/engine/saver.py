@@ -154,7 +154,7 @@ class Saver:
 
     def _tell_failure(self, job: _Job, error: Exception | None) -> None:
         if self._emit is not None:
-            self._emit(events.SaveFailed(at=self._clock(), task_id=job.snapshot.id, error=error))
+            self._emit(events.SaveFailed(at=self._clock(), task_id=job.snapshot.id, path=job.target, error=error))
 
     def statistics(self) -> DownloadStatistics:
         return DownloadStatistics(
@@ -282,7 +282,7 @@ class Saver:
         job.renewals += 1
         self._links_renewed += 1
         if self._emit is not None:
-            self._emit(events.LinkRenewed(at=self._clock(), task_id=job.snapshot.id))
+            self._emit(events.LinkRenewed(at=self._clock(), task_id=job.snapshot.id, path=job.target))
         job.link = snapshot.links[0]
         return job.link
 

@@ -229,24 +229,24 @@ class Spans:
         span = self._begin_of_task("wanasync.save", event.at, event.task_id)
         span.set_attribute("file.path", str(event.path))
         span.set_attribute("wanasync.save.waited", event.waited)
-        self._saves[event.task_id] = span
+        self._saves[str(event.path)] = span
 
     @hear.register
     def _(self, event: events.LinkRenewed) -> None:
-        span = self._saves.get(event.task_id)
+        span = self._saves.get(str(event.path))
         if span is not None:
             span.add_event("link renewed", None, _ns(event.at))
 
     @hear.register
     def _(self, event: events.VideoSaved) -> None:
-        span = self._saves.pop(event.video.task_id, None)
+        span = self._saves.pop(str(event.video.path), None)
         if span is not None:
             span.set_attribute("file.size", event.video.bytes)
             span.end(_ns(event.at))
 
     @hear.register
     def _(self, event: events.SaveFailed) -> None:
-        span = self._saves.pop(event.task_id, None)
+        span = self._saves.pop(str(event.path), None)
         if span is None:
             return
         if event.error is not None:
