@@ -1,7 +1,7 @@
 """A PostgreSQL of the tests' own: made, started, killed and thrown away by them.
 
 `postgres_server` is the session's server, one for each process that runs tests; `database` is an empty database on it.
-A folder's conftest.py imports the two fixtures. A test that kills a server starts its own with `running()`.
+A folder's conftest.py imports the fixtures. A test that kills a server starts its own with `running()`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Any
 import psycopg
 import pytest
 
-__all__ = ["Server", "database", "postgres_server", "running"]
+__all__ = ["Server", "database", "kept_database", "postgres_server", "running"]
 
 SUPERUSER = "wan"
 START_SECONDS = 30.0
@@ -174,6 +174,18 @@ def postgres_server() -> Iterator[Server]:
         yield server
 
 
-@pytest.fixture
-def database(postgres_server: Server) -> str:
+@pytest.fixture(scope="session")
+def kept_database(postgres_server: Server) -> str:
     return postgres_server.new_database()
+
+
+@pytest.fixture
+def database(postgres_server: Server, kept_database: str) -> Iterator[str]:
+    """One that is empty. The same is emptied after each test, which is faster than to make another."""
+    yield kept_database
+    name = kept_database.rsplit("/", 1)[1]
+    users = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = current_database()"
+    postgres_server.execute(f"{users} AND pid <> pg_backend_pid()", name)
+    postgres_server.execute("DROP SCHEMA IF EXISTS wanasync CASCADE", name)
+    postgres_server.execute("DROP SCHEMA public CASCADE", name)
+    postgres_server.execute("CREATE SCHEMA public", name)

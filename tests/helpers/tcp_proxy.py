@@ -33,6 +33,10 @@ class Proxy:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        await self.vanish()
+
+    async def vanish(self) -> None:
+        """Cut all connections, and take no more."""
         self._server.close()
         for link in self._links:
             link.cancel()

@@ -3,17 +3,16 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from attrs import frozen
 
-from tests.helpers.postgres import database, postgres_server
+from tests.helpers.postgres import database, kept_database, postgres_server
 from wanasync.edges.journal import Journal
 from wanasync.edges.journal.contract import BatchJournal
 from wanasync.engine.homes import OpenJournal, PostgresJournal
 
-__all__ = ["database", "home", "postgres_server"]
+__all__ = ["database", "home", "kept_database", "postgres_server"]
 
 NOW = 1_800_000_000.0
 _batches = itertools.count(1)
@@ -31,17 +30,10 @@ class Home:
         return await self.opener(self.directory, now=now, read_only=read_only)
 
 
-@pytest.fixture(scope="session")
-def shared_database(request: pytest.FixtureRequest) -> str:
-    server: Any = request.getfixturevalue("postgres_server")
-    address: str = server.new_database()
-    return address
-
-
 @pytest.fixture(params=["sqlite", "postgres"])
 def home(request: pytest.FixtureRequest, tmp_path: Path) -> Home:
     directory = tmp_path / "videos"
     if request.param == "sqlite":
         return Home("sqlite", directory, Journal.open)
-    dsn = request.getfixturevalue("shared_database")
+    dsn = request.getfixturevalue("kept_database")
     return Home("postgres", directory, PostgresJournal(dsn, f"batch {next(_batches)}"))

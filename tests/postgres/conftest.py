@@ -1,3 +1,3 @@
-from tests.helpers.postgres import database, postgres_server
+from tests.helpers.postgres import database, kept_database, postgres_server
 
-__all__ = ["database", "postgres_server"]
+__all__ = ["database", "kept_database", "postgres_server"]

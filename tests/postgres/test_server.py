@@ -21,8 +21,8 @@ def test_each_test_gets_a_database_of_its_own(postgres_server: Server, database:
 def test_what_is_committed_outlives_a_crash() -> None:
     with running() as server:
         server.execute("CREATE TABLE kept (number int)")
-        for number, how in enumerate((signal.SIGINT, signal.SIGQUIT, signal.SIGKILL)):
+        for number, how in enumerate((signal.SIGINT, signal.SIGKILL)):
             server.execute(f"INSERT INTO kept VALUES ({number})")  # noqa: S608 - a number of ours
             server.stop(how)
             server.start()
-        assert server.execute("SELECT number FROM kept ORDER BY 1") == [(0,), (1,), (2,)]
+        assert server.execute("SELECT number FROM kept ORDER BY 1") == [(0,), (1,)]

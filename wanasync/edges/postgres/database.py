@@ -40,21 +40,28 @@ class Database:
     """One PostgreSQL, for one event loop: a pool for what is read, and connections of their own for writers.
 
     `dsn` is what libpq takes, TLS included (`sslmode=verify-full`, `sslrootcert=`). `patience` is how many seconds a
-    lost connection is tried to be made again before whoever waits gets a `JournalError`.
+    lost connection is tried to be made again before whoever waits gets a `JournalError`; `answer_within` those that the
+    server has for one transaction, after which the connection is taken for lost.
     """
 
-    def __init__(self, dsn: str, *, patience: float = 60.0) -> None:
+    def __init__(self, dsn: str, *, patience: float = 60.0, answer_within: float = 20.0) -> None:
         try:
             given = conninfo_to_dict(dsn)
         except psycopg.ProgrammingError as error:
             # Its message is not passed on: it quotes what is wrong, which may be the password.
             raise ConfigError("is no address of a PostgreSQL database", "journal") from error.with_traceback(None)
         self.patience = patience
+        self.answer_within = answer_within
         self.label = _label(given)
         """Where it is, without who asks and with which password."""
         self._conninfo = make_conninfo("", **(_NETWORK | given))
         self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
-            self._conninfo, min_size=0, max_size=_MOST_READERS, open=False, kwargs={"autocommit": True}, timeout=10.0
+            self._conninfo,
+            min_size=0,
+            max_size=_MOST_READERS,
+            open=False,
+            kwargs={"autocommit": True},
+            timeout=answer_within / 2,
         )
 
     async def __aenter__(self) -> Self:
@@ -77,7 +84,7 @@ class Database:
         """The rows of a query that changes nothing. Raises `JournalError`."""
 
         async def ask() -> list[tuple[Any, ...]]:
-            async with self._pool.connection() as connection:
+            async with asyncio.timeout(self.answer_within), self._pool.connection() as connection:
                 return await (await connection.execute(query.encode(), values)).fetchall()
 
         return await self.persist(ask, "could not be read")

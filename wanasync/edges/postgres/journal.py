@@ -145,8 +145,7 @@ class Journal:
         since others may be waiting for theirs. With `read_only` nothing is made or changed.
         """
         owns = isinstance(database, str)
-        database = Database(database) if isinstance(database, str) else database
-        await database.__aenter__()
+        database = await Database(database).__aenter__() if isinstance(database, str) else database
         try:
             return await cls._open(database, batch, owns, now=now, directory=directory, shared=shared, only=read_only)
         except psycopg.Error as error:

@@ -30,8 +30,6 @@ __all__ = ["Job", "Step", "Writer"]
 
 T = TypeVar("T")
 
-ANSWER_SECONDS = 20.0
-"""In which the server must have carried out a transaction; a frozen one is given up then."""
 MOST_STEPS = 1000
 
 
@@ -110,7 +108,7 @@ class Writer:
         self._connection: Connection | None = connection
         self._regain = regain
         self._commits = 0
-        self._in_doubt = False
+        self._unheard: Sequence[Any] | None = None
         self._queue: list[tuple[Step | Job, asyncio.Future[Any]]] = []
         self._pump: asyncio.Task[None] | None = None
         self._broken: JournalError | None = None
@@ -160,18 +158,16 @@ class Writer:
 
     async def _commit(self, operations: Sequence[Step | Job]) -> Sequence[Any]:
         self._commits += 1
-        answers: Sequence[Any] = ()
+        self._unheard = None
 
         async def attempt() -> Sequence[Any]:
-            nonlocal answers
             try:
-                async with asyncio.timeout(ANSWER_SECONDS):
+                async with asyncio.timeout(self._database.answer_within):
                     connection = await self._connected()
-                    if not self._in_doubt or not await self._took_place(connection):
-                        self._in_doubt = False
-                        answers = await self._transact(connection, operations)
-                    self._in_doubt = False
-                    return answers
+                    if self._unheard is not None and await self._took_place(connection):
+                        return self._unheard
+                    self._unheard = None
+                    return await self._transact(connection, operations)
             except BaseException:
                 await self._disconnect()
                 raise
@@ -208,7 +204,8 @@ class Writer:
             taken = iter(await self._take_steps(connection, steps))
             done = iter([await _run(connection, job) for job in jobs])
             answers = [next(taken if isinstance(operation, Step) else done) for operation in operations]
-            self._in_doubt = True
+            # What they are if the commit, which comes now, takes place and nobody hears of it.
+            self._unheard = answers
         return answers
 
     async def _take_steps(self, connection: Connection, steps: Sequence[Step]) -> Sequence[ItemRecord | Exception]:

@@ -61,7 +61,9 @@ async def _apply(connection: Connection, known: list[str]) -> None:
 
 async def _version(connection: Connection) -> int:
     """0 where there is nothing yet."""
-    if not await _holds(connection, "SELECT to_regclass('wanasync.migration') IS NOT NULL"):
+    # From the tables of the catalogue: a function would answer from memory, which waiting for a lock does not renew.
+    tables = "SELECT 1 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE nspname = 'wanasync'"
+    if not await _holds(connection, f"{tables} AND relname = 'migration'"):
         return 0
     row = await (await connection.execute("SELECT coalesce(max(version), 0) FROM wanasync.migration")).fetchone()
     return int(row[0]) if row else 0
