@@ -124,7 +124,7 @@ def test_refusals_at_fewer_and_fewer_tasks_are_no_quotas() -> None:
 def test_a_quota_that_was_ruled_out_is_not_suspected_for_a_while() -> None:
     quota = Quota()
     quota.reached(20, 0.0)
-    quota.refused(20, finished=0)
+    quota.refused(20, finished=3)
     assert quota.suspected(20, 1.0)
     quota.rule_out(1.0)
     assert not quota.suspected(20, 2.0)
@@ -259,3 +259,30 @@ def test_places_missing_again_and_again_are_taken_by_others() -> None:
     assert not disputes((58, 58), (58, 58)).go_on(0.0)
     assert not disputes((58, 58), (50, 50), (30, 30)).go_on(0.0)
     assert not disputes((58, 58), (58, 58), (57, 57)).go_on(60.0)
+
+
+def test_a_climb_that_nobody_began_leaves_a_place() -> None:
+    window = Window(requests=1)
+    window.log.append(0.0)
+    assert window.climbed(100.0)
+    assert window.requests == 1
+
+
+def test_a_window_that_fell_in_a_climb_climbs_no_more() -> None:
+    window = Window(requests=5)
+    window.log.extend([0.0] * 6)
+    window.climb(1.0)
+    assert window.climbing
+    window.fall(1.0)
+    assert not window.climbing
+
+
+def test_a_climb_ends_when_places_get_free_meanwhile() -> None:
+    window = Window(requests=5)
+    window.log.extend([0.0] * 6)
+    window.climb(1.0)
+    window.log.clear()
+    window.log.append(70.0)
+    window.climb(70.0)
+    assert not window.climbing
+    assert window.requests == 5

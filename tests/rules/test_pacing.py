@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import copy
+import itertools
 import math
 import random
 import statistics
@@ -110,6 +112,32 @@ def test_refusals_for_no_reason_at_all_do_not_stop_it(hint: str) -> None:
     run = sim.measure(sim.Scenario(lambda rng: sim.Flaky(sim.SlidingWindow(60), 0.1, rng), hint, 600), 0)
     assert len(run.accepted_at) == 600
     assert (run.utilisation or 0.0) > 0.05
+
+
+@pytest.mark.parametrize("hint", ["exact", "header", "static"])
+def test_a_tenth_refused_at_random_holds_nobody_up_for_ever(hint: str) -> None:
+    for seed in range(8):
+        run = sim.measure(sim.Scenario(lambda rng: sim.Flaky(sim.SlidingWindow(60), 0.1, rng), hint, 400), seed)
+        assert len(run.accepted_at) == 400
+        assert max(late - early for early, late in itertools.pairwise(run.accepted_at)) < 300.0
+
+
+@pytest.mark.parametrize("hint", ["static", "header"])
+@pytest.mark.parametrize("limiter", [sim.SlidingWindow(10, 1.0), sim.SlidingWindow(2, 1.0), sim.Bucket(10.0, 20)])
+def test_windows_hardly_longer_than_a_round_trip_are_used(limiter: sim.Limiter, hint: str) -> None:
+    """A place is held until a window's length after the reply, so a fifth is the price of not knowing more."""
+    runs = [
+        sim.measure(sim.Scenario(lambda _: copy.deepcopy(limiter), hint=hint, tasks=1500), seed) for seed in range(3)
+    ]
+    assert statistics.median(run.utilisation or 0.0 for run in runs) >= 0.65
+    assert statistics.median(run.refusals for run in runs) <= 20
+
+
+def test_a_short_list_is_not_misled_by_a_quota_that_fills_twice() -> None:
+    quota = evolve(QUOTA, hint="header", tasks=200)
+    runs = [sim.measure(quota, seed) for seed in range(20)]
+    assert min(run.makespan for run in runs) >= 0.95
+    assert max(run.refusals for run in runs) <= 15
 
 
 def test_an_outage_is_knocked_at_ever_more_rarely_and_forgotten_soon() -> None:

@@ -17,6 +17,7 @@ ASSUMED_WINDOW = 60.0
 """Seconds; the provider's document speaks of retrying after 60 seconds."""
 ROUND_PERIODS = (1.0, 2.0, 5.0, 10.0, 15.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0, 1800.0, 3600.0, 86_400.0)
 """Seconds; lengths that providers give their windows."""
+LONGEST_WINDOW = ROUND_PERIODS[-1]
 RULED_OUT_FOR = 900.0
 """Seconds for which a quota that proved wrong is not suspected again."""
 CHANGEABLE_GROWTH = 1.3
@@ -91,7 +92,7 @@ class Period:
         """A window ended then, and no sooner."""
         if not self.settled:
             nearest = min(ROUND_PERIODS, key=lambda one: abs(math.log(one / max(seconds, 0.1))))
-            self.seconds = nearest if abs(nearest - seconds) <= 0.17 * nearest else seconds
+            self.seconds = nearest if abs(nearest - seconds) <= 0.17 * nearest else min(seconds, LONGEST_WINDOW)
             self.settled = True
 
     def kept(self) -> None:
@@ -109,7 +110,7 @@ class Period:
 def _longer(seconds: float) -> float:
     if seconds < ASSUMED_WINDOW:
         return ASSUMED_WINDOW
-    return next((one for one in ROUND_PERIODS if one > seconds), 2 * seconds)
+    return next((one for one in ROUND_PERIODS if one > seconds), LONGEST_WINDOW)
 
 
 @frozen
@@ -163,7 +164,7 @@ class Window:
     fallback: int | None = None
     doubled: int = 0
     counts_refusals: bool = False
-    climbing: bool = False
+    climbing_since: float | None = None
     began: float = -_NEVER
     since_began: int = 0
     log: deque[float] = field(factory=deque)
@@ -175,6 +176,19 @@ class Window:
     @property
     def per(self) -> float:
         return self.period.seconds
+
+    @property
+    def climbing(self) -> bool:
+        """Whether more is let through than the rule says, one by one, until one is refused."""
+        return self.climbing_since is not None
+
+    def at_ceiling(self, now: float) -> bool:
+        """Whether one more would pass the limit that was told."""
+        return self.ceiling is not None and self.taken(now) >= self.ceiling
+
+    def outclimbed(self, now: float) -> bool:
+        """Whether a whole window's time went by in a climb: what is refused by no window of ours is none."""
+        return self.ceiling is None and self.climbing_since is not None and now >= self.climbing_since + self.per
 
     def take(self, now: float, *, paused: bool = False) -> None:
         """A submission took a place; if `paused`, as the canary that ended a pause."""
@@ -239,9 +253,14 @@ class Window:
     def climb(self, now: float) -> None:
         """More was let through than the rule says."""
         if not self.climbing:
-            self.climbing, self.fallback = True, self.requests
+            self.climbing_since, self.fallback = now, self.requests
             self.counts_refusals = self.counts_refusals and not self.refusals
-        self.requests = self.taken(now)
+        taken, before = self.taken(now), self.fallback
+        if before is not None and taken < before - 1:
+            # Places got free meanwhile, so it is no climb any more.
+            self.requests, self.fallback, self.climbing_since = before, None, None
+        else:
+            self.requests = taken
 
     def climbed(self, now: float) -> bool:
         """A climb ended. Whether it found a higher limit.
@@ -249,9 +268,9 @@ class Window:
         Twice the old number at once may just be a fixed window that ended within our burst; only if it is met again
         at the next probe the limit is doubled.
         """
-        self.climbing = False
-        taken, before = max(self.taken_before_refusal(now), 1), self.fallback or 0
-        twice = abs(taken - 2 * before) <= 1 + before // 20
+        self.climbing_since = None
+        taken, before = max(self.taken_before_refusal(now), 1), self.fallback
+        twice = before is not None and abs(taken - 2 * before) <= 1 + before // 20
         self.doubled = self.doubled + 1 if twice else 0
         if self.doubled == 1:
             self.requests, self.fallback = before, None
@@ -261,14 +280,16 @@ class Window:
 
     def become(self, requests: int) -> None:
         """The limit is known to be another one."""
-        self.requests, self.fallback, self.counts_refusals = max(requests, 1), None, False
+        self.requests = max(requests, 1)
+        self.fallback = self.climbing_since = None
+        self.counts_refusals = False
 
     def fall(self, now: float) -> None:
         """Fewer are let through than the rule says: back to before the last climb, or to what was."""
         taken = max(self.taken_before_refusal(now), 1)
         close = self.fallback is not None and self.fallback <= taken * 1.1 + 1
         self.requests = self.fallback if close else max(taken, (self.requests or 1) // 2)
-        self.fallback = None
+        self.fallback = self.climbing_since = None
         self.counts_refusals = False
 
     def _forget(self, now: float) -> None:
@@ -385,9 +406,13 @@ class Quota:
     def refused(self, tasks: int, finished: int) -> None:
         self.met.append(Met(tasks, finished))
 
-    def suspected(self, tasks: int, now: float) -> bool:
-        """Whether a refusal that the rate doesn't explain may be the quota's."""
-        return now >= self.ruled_out_until and bool(self.met) and (self.repeats(2) or 0 < self.peak <= tasks)
+    def suspected(self, tasks: int, now: float, *, spare: int = 0) -> bool:
+        """Whether a refusal that the rate doesn't explain may be the quota's; at `spare` tasks below the peak even."""
+        if now < self.ruled_out_until or not self.met:
+            return False
+        # Until tasks end their number is at its peak whatever happens.
+        at_peak = 0 < self.peak <= tasks + spare and self.met[-1].finished > 0
+        return at_peak or self.repeats(2)
 
     def rule_out(self, now: float) -> None:
         """Tasks ended and yet there was no place: it is not the quota."""

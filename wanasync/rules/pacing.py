@@ -28,7 +28,7 @@ from attrs import evolve, frozen
 
 from wanasync.models import GateStatistics, Limits
 from wanasync.rules.pace_record import PaceRecord, RateKind
-from wanasync.rules.refusals import Beliefs, Pause, Role
+from wanasync.rules.refusals import LONGEST_WAIT, Beliefs, Pause, Role
 
 __all__ = ["PaceRecord", "Pacer", "Permit", "RateKind"]
 
@@ -76,7 +76,7 @@ class Pacer:
         self._finished_early: set[str] = set()
         self._beliefs = Beliefs()
         self._pause: Pause | None = None
-        self._last_reply = -_NEVER
+        self._last_sent = self._last_reply = -_NEVER
         self._run_of_accepted = 0
         self._not_sent_in_a_row = 0
         self._submitted = self._accepted = self._throttled = self._pauses = 0
@@ -86,9 +86,10 @@ class Pacer:
     # ---- what the shell asks
 
     def earliest(self, now: float) -> float:
-        """When a submission may go, `now` or earlier being at once. Replies and ended tasks may make it sooner.
+        """When to ask again; `now` or earlier: one may go at once. Replies and ended tasks may make it sooner.
 
-        Never infinite: what holds everybody up is forgotten in the end.
+        Never farther away than LONGEST_WAIT where replies taught the limits, TASK_LIFETIME where a quota was told, or
+        the length of a window that was told: what holds everybody up is forgotten in the end.
         """
         return self.permit(now).at
 
@@ -106,6 +107,7 @@ class Pacer:
             self._finished_early.clear()
         number = next(self._numbers)
         self._wire[number] = Sent(now, permit.role, self._pauses)
+        self._last_sent = now
         self._submitted += 1
         if self._pause is not None:
             self._pause.canary = number
@@ -136,6 +138,7 @@ class Pacer:
         A `firm` hint came in a header and is waited for whatever else is known; one from the text may be a fixed
         phrase, so once replies have shown that it is, a canary goes sooner.
         """
+        hint = None if hint is None or not hint >= 0 else min(hint, LONGEST_WAIT)
         sent = self._answered(number, now)
         self._throttled += 1
         self._beliefs.window.refusals.append(now)
@@ -207,7 +210,7 @@ class Pacer:
             return self._canary_permit(self._pause, now)
         if len(self._wire) >= self._wire_limit(now):
             return Permit(_NEVER, why=f"{len(self._wire)} submissions await their replies")
-        rate, quota = self._rate_permit(now), self._quota_permit(now)
+        rate, quota = self._rate_permit(now, self._look_at()), self._quota_permit(now, self._look_at())
         if rate.at == quota.at:
             return quota if rate.role is Role.NORMAL else rate
         return rate if rate.at > quota.at else quota
@@ -230,19 +233,25 @@ class Pacer:
                 return 1
         return min(2 + max(self._run_of_accepted // 16, safe // 8), self._most_on_wire)
 
-    def _rate_permit(self, now: float) -> Permit:
+    def _look_at(self) -> float:
+        """When to try in any case: what replies taught may be wrong, and without another reply would stay so."""
+        return max(self._last_sent, self._last_reply) + LONGEST_WAIT
+
+    def _rate_permit(self, now: float, look_at: float) -> Permit:
         window, bucket = self._beliefs.window, self._beliefs.bucket
         if bucket is not None:
-            return Permit(bucket.earliest(now), why=f"the pace is {bucket.pace(now):.3g} submissions a second")
+            why = f"the pace is {bucket.pace(now):.3g} submissions a second"
+            return Permit(min(bucket.earliest(now), max(look_at, now)), why=why)
         at = window.earliest(now, len(self._wire))
         if at <= now:
             return Permit(now)
         if (early := self._period_probe()) is not None and early < at:
             return Permit(max(early, now), Role.PERIOD_PROBE, "the window is full")
+        probe = look_at if not window.at_ceiling(now) else _NEVER
         if self._may_probe_rate(now):
-            rested = self._last_reply + self._rest()
-            if rested <= at:
-                return Permit(max(rested, now), Role.RATE_PROBE, "the window is full")
+            probe = min(probe, self._last_reply + self._rest())
+        if probe <= at:
+            return Permit(max(probe, now), Role.RATE_PROBE, "the window is full")
         return Permit(at, why=f"{window.requests} submissions in {window.per:g} s are let through")
 
     def _period_probe(self) -> float | None:
@@ -265,14 +274,14 @@ class Pacer:
         window = self._beliefs.window
         return 0.0 if window.climbing else window.per / 30
 
-    def _quota_permit(self, now: float) -> Permit:
+    def _quota_permit(self, now: float, look_at: float) -> Permit:
         quota = self._beliefs.quota
         if quota.tasks is None or len(self._tasks) + len(self._wire) < quota.tasks:
             return Permit(now)
         why = f"{len(self._tasks)} unfinished tasks fill the provider's quota"
         if self._wire or (quota.ceiling is not None and quota.tasks >= quota.ceiling):
             return Permit(_NEVER, why=why)
-        return Permit(max(self._beliefs.quota_probing.at, now), Role.QUOTA_PROBE, why)
+        return Permit(max(min(self._beliefs.quota_probing.at, look_at), now), Role.QUOTA_PROBE, why)
 
     # ---- what replies mean
 

@@ -20,7 +20,7 @@ import math
 from attrs import define, field
 
 from wanasync.models import Limits
-from wanasync.rules.limits import ASSUMED_WINDOW, Bucket, Hints, Period, Probing, Quota, Window
+from wanasync.rules.limits import ASSUMED_WINDOW, LONGEST_WINDOW, Bucket, Hints, Period, Probing, Quota, Window
 from wanasync.rules.pace_record import PaceRecord, RateKind
 
 __all__ = ["Beliefs", "Pause", "Role"]
@@ -29,6 +29,8 @@ SHORT_HINT = 5.0
 """Seconds up to which a hint is waited for without asking whether it is true: it costs little."""
 LONGEST_LOOK = 120.0
 """Seconds from one canary to the next, at most, while the provider refuses whatever it said."""
+LONGEST_WAIT = 3600.0
+"""Seconds without any reply after which one submission goes to look, whatever replies seemed to say so far."""
 _NEVER = math.inf
 
 
@@ -121,14 +123,20 @@ class Beliefs:
 
     def passed(self, role: Role, tasks: int, now: float) -> None:
         """A submission passed while the gate was open, `tasks` being unfinished with it."""
-        if role is Role.RATE_PROBE:
+        if role is Role.RATE_PROBE and self.window.outclimbed(now):
+            self._forget_window()
+        elif role is Role.RATE_PROBE:
             self.window.climb(now)
         elif role is Role.PERIOD_PROBE:
             self.window.period.ended(now - self.window.began)
             self.window.begin(now)
         elif role is Role.QUOTA_PROBE:
-            self.quota.tasks = tasks
+            # Tasks may have ended before the reply was read.
+            self.quota.tasks = max(tasks, self.quota.tasks or 1)
             self.quota_probing.at = now
+
+    def _forget_window(self) -> None:
+        self.kind, self.window = RateKind.UNKNOWN, Window()
 
     def confirm_window(self, now: float) -> None:
         """Something passed after a pause: as many as before make it a window."""
@@ -151,7 +159,9 @@ class Beliefs:
 
     def _window_ended(self, pause: Pause, now: float) -> None:
         window, lasted = self.window, now - pause.window_began
-        if pause.hint is not None and (pause.firm or self.hints.true(pause.hint) is not None):
+        exact = pause.hint is not None and (pause.firm or self.hints.true(pause.hint) is not None)
+        # A header's whole seconds say nothing of a window that is hardly longer than that.
+        if exact and lasted > SHORT_HINT:
             # It was waited for just so long: the window was no shorter.
             window.outlasted(0.85 * lasted)
             if self.kind is RateKind.WINDOW:
@@ -190,7 +200,8 @@ class Beliefs:
         if self.quota.tasks is not None and tasks >= self.quota.tasks:
             pause.awaits_task = True
         pause.awaited = 1 + tasks // 50
-        pause.until = self._until(pause, now)
+        longest = max(LONGEST_WAIT, self.window.per) if self.window.at_ceiling(now) else LONGEST_WAIT
+        pause.until = min(self._until(pause, now), now + longest)
 
     def _bucket_refused(self, bucket: Bucket, pause: Pause, now: float) -> None:
         if pause.role is not Role.CANARY and not bucket.fits(now) and self.quota.repeats(2):
@@ -267,7 +278,7 @@ class Beliefs:
         window, told = self.window, self.window.ceiling is not None
         if not told and window.per < ASSUMED_WINDOW and window.disputes.many(now - ASSUMED_WINDOW):
             # So many that what seemed to be a short window is none.
-            self.kind, self.window = RateKind.UNKNOWN, Window()
+            self._forget_window()
             return True
         disputes = window.disputed(taken, now)
         if disputes.same_since_opened() or disputes.same_taken():
@@ -295,7 +306,7 @@ class Beliefs:
             self._become_bucket(opened_early, window.since_began, now)
         elif window.attempts(now) - 1 >= window.requests and taken * 2 >= window.requests:
             window.counts_refusals = True
-        elif quota.suspected(tasks, now):
+        elif quota.suspected(tasks, now, spare=quota.tolerance(tasks) if taken * 2 < window.requests else 0):
             self._meet_quota(now)
         else:
             window.fall(now)
@@ -425,7 +436,7 @@ class Beliefs:
     def start_from(self, record: PaceRecord, now: float) -> None:
         """Believe an earlier run."""
         self.kind = record.kind
-        self.window.period = Period(record.per, settled=record.kind is RateKind.WINDOW)
+        self.window.period = Period(min(record.per, LONGEST_WINDOW), settled=record.kind is RateKind.WINDOW)
         if record.kind is RateKind.WINDOW:
             self.window.requests = record.requests
         if record.kind is RateKind.BUCKET and record.rate is not None:
