@@ -138,6 +138,9 @@ class Agenda(Generic[T]):
 
 def _insert(queue: deque[T], item: T) -> bool:
     """Put an item into a queue that is in order of birth; False where it would go too far from the end."""
+    if not queue or queue[-1].born <= item.born:
+        queue.append(item)
+        return True
     younger: list[T] = []
     while queue and queue[-1].born > item.born and len(younger) < MAX_OVERTAKING:
         younger.append(queue.pop())
