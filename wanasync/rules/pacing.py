@@ -27,6 +27,7 @@ import random
 from attrs import evolve, frozen
 
 from wanasync.models import GateStatistics, Limits
+from wanasync.rules.limits import LONGEST_WINDOW
 from wanasync.rules.pace_record import PaceRecord, RateKind
 from wanasync.rules.refusals import LONGEST_WAIT, Beliefs, Pause, Role
 
@@ -138,7 +139,7 @@ class Pacer:
         A `firm` hint came in a header and is waited for whatever else is known; one from the text may be a fixed
         phrase, so once replies have shown that it is, a canary goes sooner.
         """
-        hint = None if hint is None or not hint >= 0 else min(hint, LONGEST_WAIT)
+        hint = None if hint is None or not hint >= 0 else min(hint, LONGEST_WINDOW)
         sent = self._answered(number, now)
         self._throttled += 1
         self._beliefs.window.refusals.append(now)
