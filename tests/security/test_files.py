@@ -131,6 +131,15 @@ async def test_a_planted_link_is_not_written_through(name: str, host: VideoHost,
     assert precious.read_text() == PRECIOUS
 
 
+@pytest.mark.parametrize("name", ["cat.mp4", ".cat.mp4.part", ".cat.mp4.part.json"])
+async def test_a_planted_link_makes_no_file_where_it_leads(name: str, host: VideoHost, videos: Path) -> None:
+    elsewhere = videos.with_name("elsewhere")
+    (videos / name).symlink_to(elsewhere)
+    with contextlib.suppress(DownloadError):
+        await download(host, videos / "cat.mp4")
+    assert not elsewhere.exists()
+
+
 @pytest.mark.parametrize("name", [".cat.mp4.part", ".cat.mp4.part.json"])
 async def test_a_planted_hard_link_is_not_written_through(
     name: str, host: VideoHost, videos: Path, precious: Path

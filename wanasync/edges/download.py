@@ -80,6 +80,9 @@ _LONGEST_RECORD = 2**16
 _PIECE = 2**14
 """Bytes that are worth a system call."""
 
+_OPENINGS = 100
+"""A part may be gone between its opening and its lock, so it is opened anew; but not for ever."""
+
 _LONGEST_NAME = 255
 """Bytes of a file name on the usual file systems."""
 
@@ -311,7 +314,7 @@ class _Part(io.FileIO):
         """Open the target's part, with what an earlier attempt left in it."""
         path = _part_path(target)
         wanted = PartRecord(task_id, identity, _boot())
-        while True:
+        for _ in range(_OPENINGS):
             part = cls(path, wanted)
             try:
                 part._lock(target)
@@ -322,6 +325,7 @@ class _Part(io.FileIO):
                 io.FileIO.close(part)
                 raise
             io.FileIO.close(part)
+        raise DownloadError(f"{target} can't be written: something else keeps changing {path}")
 
     def _lock(self, target: Path) -> None:
         if fcntl is None:
