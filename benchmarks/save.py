@@ -1,9 +1,10 @@
 """Saving videos, beside `curl --parallel` followed by `openssl dgst -sha256`: `python -m benchmarks.save`.
 
-A server in its own process hands out one 8 MB file under many names; both sides write each name to a directory of
-their own and know each file's sha256 at the end. Rounds alternate, figures are medians. The final fsync is left out
-on our side, as curl makes none, and its cost is shown by itself. (Not `sha256sum`: where it is built without OpenSSL
-it is four times slower than what Python's hashlib uses, which would flatter us.)
+nginx, with a configuration of its own, hands out one 8 MB file under many names, over TLS too; both sides write each
+name to a directory of their own and know each file's sha256 at the end. Rounds alternate, figures are medians. The
+final fsync is left out on our side, as curl makes none, and its cost is shown by itself. (Not `sha256sum`: where it is
+built without OpenSSL it is four times slower than what Python's hashlib uses, which would flatter us.) A process of its
+own tells its memory and how late its loop comes; what is fetched twice after a cut is counted by the emulator.
 """
 
 from __future__ import annotations
@@ -14,27 +15,27 @@ import multiprocessing
 import os
 import resource
 import shutil
-import socket
-import struct
+import ssl
 import subprocess
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
+from random import Random
 from unittest.mock import patch
 
 from attrs import frozen
 
-from benchmarks.results import Figure, Report, at_least, at_most, figure
+from benchmarks.file_server import MEGABYTE, file_server, nginx
+from benchmarks.results import Figure, Report, Target, at_least, at_most, figure
+from tests.helpers.cuts import fetched_twice
 from wanasync.config import Config
 from wanasync.edges.transport import Transport
 from wanasync.engine.saver import Saver
 from wanasync.models import TaskSnapshot, TaskStatus
-
-MEGABYTE = 1_000_000
+from wanasync.testing import run
 
 
 @frozen
@@ -56,18 +57,47 @@ def measure(
     files: int = 32,
     megabytes: float = 8,
     rounds: int = 7,
+    cuts: int = 100,
     directory: Path | None = None,
     quick: bool = False,
 ) -> Report:
     if quick:
-        parallel, files, megabytes, rounds = (4,), 4, 1, 1
+        parallel, files, megabytes, rounds, cuts = (4,), 4, 1, 1, 5
     figures: list[Figure] = []
-    with tempfile.TemporaryDirectory(dir=directory) as folder, _server(Path(folder), megabytes) as port:
+    with tempfile.TemporaryDirectory(dir=directory) as folder:
+        here = Path(folder)
+        if nginx() is None:
+            print("skipped all that is measured beside curl: nginx is not installed")
+        else:
+            figures += _beside_curl(here, parallel, files, megabytes, rounds)
+        figures += _cuts(here, cuts, min(rounds, 3))
+    return Report(
+        "save", f"Saving {files} files of {megabytes:g} MB from nginx, beside curl and openssl", figures, quick=quick
+    )
+
+
+def _beside_curl(here: Path, parallel: Sequence[int], files: int, megabytes: float, rounds: int) -> Iterator[Figure]:
+    (here / "server").mkdir()
+    with file_server(here / "server", int(megabytes * MEGABYTE)) as server:
         for count in parallel:
-            links = [f"http://127.0.0.1:{port}/{number}.mp4" for number in range(files)]
-            measures = _take_turns(Path(folder), links, count, rounds)
-            figures += _compare(f"{count} parallel", measures, files * megabytes, count)
-    return Report("save", f"Saving {files} files of {megabytes:g} MB, beside curl and openssl", figures, quick=quick)
+            measures = _take_turns(here, server.links(files), count, rounds)
+            yield from _compare(f"{count} parallel", measures, files * megabytes, THROUGHPUT.get(count), CPU.get(count))
+        count = 8 if 8 in parallel else parallel[0]
+        yield from _behaviour(server.links(files), here, count, rounds)
+        with _trusting(server.authority):
+            measures = _take_turns(here, server.links(files, tls=True), count, rounds)
+        yield from _compare(f"{count} parallel, TLS", measures, files * megabytes, at_least(0.85), None)
+
+
+@contextmanager
+def _trusting(authority: Path) -> Iterator[None]:
+    """For curl, which reads it from the environment, and for aiohttp, which makes its context when it is imported."""
+    context = ssl.create_default_context(cafile=str(authority))
+    with (
+        patch.dict(os.environ, {"CURL_CA_BUNDLE": str(authority)}),
+        patch("aiohttp.connector._SSL_CONTEXT_VERIFIED", context),
+    ):
+        yield
 
 
 def main() -> None:
@@ -76,6 +106,7 @@ def main() -> None:
     parser.add_argument("--files", type=int, default=32)
     parser.add_argument("--megabytes", type=float, default=8)
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--cuts", type=int, default=100)
     parser.add_argument("--directory", type=Path, default=None, help="where to write; a temporary directory by default")
     print(measure(**vars(parser.parse_args())))
 
@@ -95,7 +126,9 @@ def _take_turns(directory: Path, links: list[str], parallel: int, count: int) ->
     return rounds
 
 
-def _compare(case: str, rounds: dict[str, list[Measure]], megabytes: float, parallel: int) -> Iterator[Figure]:
+def _compare(
+    case: str, rounds: dict[str, list[Measure]], megabytes: float, throughput: Target | None, cpu: Target | None
+) -> Iterator[Figure]:
     curl = rounds["curl"]
     for name, measures in rounds.items():
         yield figure(case, name, "MB/s", [megabytes / measure.seconds for measure in measures])
@@ -104,8 +137,8 @@ def _compare(case: str, rounds: dict[str, list[Measure]], megabytes: float, para
         faster = [theirs.seconds / ours.seconds for theirs, ours in zip(curl, measures, strict=True)]
         dearer = [ours.cpu / theirs.cpu for theirs, ours in zip(curl, measures, strict=True)]
         is_like = name == "wanasync"
-        yield figure(case, name, "throughput ÷ curl", faster, THROUGHPUT.get(parallel) if is_like else None)
-        yield figure(case, name, "CPU ÷ curl", dearer, CPU.get(parallel) if is_like else None)
+        yield figure(case, name, "throughput ÷ curl", faster, throughput if is_like else None)
+        yield figure(case, name, "CPU ÷ curl", dearer, cpu if is_like else None)
 
 
 def _in_fresh(directory: Path, contender: Callable[[Path], Measure]) -> Measure:
@@ -152,61 +185,67 @@ async def _never_renewed(task_id: str) -> TaskSnapshot:
     raise AssertionError(f"the link of {task_id} died")
 
 
-# --- the server ----------------------------------------------------------------------------------------------------
+# --- what one process is like meanwhile ------------------------------------------------------------------------------
 
 
-@contextmanager
-def _server(directory: Path, megabytes: float) -> Iterator[int]:
-    video = directory / "video.mp4"
-    video.write_bytes(_film(int(megabytes * MEGABYTE)))
+def _observe(links: list[str], directory: Path, parallel: int, answer: Connection) -> None:
+    """In a process of its own: the peak of its memory beyond the idle one, and how late its loop comes, in bytes and
+    seconds."""
+    answer.send(asyncio.run(_observed(links, directory, parallel)))
+
+
+async def _observed(links: list[str], directory: Path, parallel: int) -> tuple[float, list[float]]:
+    await _save_all(links[:1], directory / "first", 1)  # what is loaded and made once for all
+    idle = _peak()
+    lags: list[float] = []
+    watching = asyncio.ensure_future(_watch(lags))
+    await _save_all(links, directory / "all", parallel)
+    watching.cancel()
+    return _peak() - idle, lags
+
+
+async def _watch(lags: list[float], step: float = 0.002) -> None:
+    loop = asyncio.get_running_loop()
+    while True:
+        due = loop.time() + step
+        await asyncio.sleep(step)
+        lags.append(loop.time() - due)
+
+
+def _peak() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0
+
+
+def _in_a_process(links: list[str], directory: Path, parallel: int) -> tuple[float, list[float]]:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(video, theirs), daemon=True)
+    directory.mkdir()
+    process = context.Process(target=_observe, args=(links, directory, parallel, theirs))
     process.start()
     try:
-        yield ours.recv()
+        memory, lags = ours.recv()
     finally:
-        process.terminate()
         process.join()
+        shutil.rmtree(directory)
+    return memory, lags
 
 
-def _film(size: int) -> bytes:
-    """The outer structure of an MP4, around noise."""
-    boxes = [(b"ftyp", b"isom\0\0\0\0isom"), (b"moov", bytes(1000))]
-    head = b"".join(struct.pack(">I4s", 8 + len(body), kind) + body for kind, body in boxes)
-    return head + struct.pack(">I4s", size - len(head), b"mdat") + os.urandom(size - len(head) - 8)
+def _behaviour(links: list[str], directory: Path, parallel: int, rounds: int) -> Iterator[Figure]:
+    observed = [_in_a_process(links, directory / "observed", parallel) for _ in range(rounds)]
+    case = f"{parallel} parallel"
+    memory = [peak / 2**20 for peak, _ in observed]
+    yield figure(case, "wanasync", "MiB beyond the idle process", memory, at_most(4 + 1.5 * parallel))
+    late = [sorted(lags)[int(len(lags) * 0.99)] * 1000 for _, lags in observed]
+    yield figure(case, "wanasync", "loop lag p99, ms", late, at_most(20))
 
 
-def _serve(video: Path, announce: Connection) -> None:
-    listener = socket.create_server(("127.0.0.1", 0), backlog=256)
-    announce.send(listener.getsockname()[1])
-    while True:
-        client, _ = listener.accept()
-        threading.Thread(target=_answer, args=(client, video), daemon=True).start()
-
-
-def _answer(client: socket.socket, video: Path) -> None:
-    size = video.stat().st_size
-    head = f'HTTP/1.1 200 OK\r\nContent-Type: video/mp4\r\nETag: "one"\r\nContent-Length: {size}\r\n\r\n'.encode()
-    with client, video.open("rb") as file:
-        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
-        while _request(client):
-            client.sendall(head)
-            file.seek(0)
-            client.sendfile(file)
-
-
-def _request(client: socket.socket) -> bytes:
-    received = b""
-    while not received.endswith(b"\r\n\r\n"):
-        try:
-            more = client.recv(65536)
-        except ConnectionError:
-            return b""
-        if not more:
-            return b""
-        received += more
-    return received
+def _cuts(directory: Path, cuts: int, rounds: int) -> Iterator[Figure]:
+    twice = []
+    for number in range(rounds):
+        folder = directory / f"cuts-{number}"
+        twice.append(run(fetched_twice(cuts, folder, Random(number))) / 2**20)
+        shutil.rmtree(folder)
+    yield figure(f"{cuts} cuts", "wanasync", "MiB fetched twice, a cut", twice, at_most(1))
 
 
 if __name__ == "__main__":

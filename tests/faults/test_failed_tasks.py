@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ CATS = [f"cat {number}" for number in range(4)]
 TWICE = Trouble.script(task=["ok", "failed=service_error", "ok", "ok", "failed=generation_timeout"])
 
 
-async def states(wan: WanSession, to: Path, **options: int) -> Counter[OutcomeState]:
+async def states(wan: WanSession, to: Path, **options: Any) -> Counter[OutcomeState]:
     async with wan.batch(CATS, to, **options) as batch:
         told = Counter([outcome.state async for outcome in batch])
         assert sum(told.values()) == batch.progress().total == len(CATS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 from tests.helpers.emulated import emulated, session_on
 from wanasync import Event, Outcome, OutcomeState, SubmissionUnknownError, WanSession
@@ -24,7 +25,7 @@ async def slowly(prompts: list[str]) -> AsyncIterator[str]:
 
 
 async def outcomes(
-    wan: WanSession, to: Path, *, paced: bool = True, **options: int
+    wan: WanSession, to: Path, *, paced: bool = True, **options: Any
 ) -> dict[OutcomeState, list[Outcome]]:
     async with wan.batch(slowly(CATS) if paced else CATS, to, **options) as batch:
         told = [outcome async for outcome in batch]
