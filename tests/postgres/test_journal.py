@@ -187,6 +187,23 @@ async def test_a_task_that_another_found_first_is_no_news(database: str) -> None
         assert await frozen.record(record.key, ItemEvent.ACCEPTED, **ACCEPTED) == found
 
 
+async def test_a_claim_whose_maker_was_cancelled_is_given_back(database: str) -> None:
+    async with opened(database, shared=True) as journal, opened(database, shared=True) as other:
+        records = await planned(journal, 5)
+        for turns, record in enumerate(records):
+            claiming = asyncio.ensure_future(journal.claim(record, submitted_at=1.0))
+            await asyncio.sleep(0.002 * turns)
+            if claiming.cancel():
+                with pytest.raises(asyncio.CancelledError):
+                    await claiming
+            else:
+                await journal.record(record.key, ItemEvent.NOT_TAKEN)
+        await journal.set_meta("behind", "all of them")
+        await journal.set_meta("and behind", "what they led to")
+        assert (await other.counts())[ItemState.PLANNED] == 5
+        assert len(won(await asyncio.gather(*(claim(other, record) for record in records)))) == 5
+
+
 async def test_nobody_takes_its_own_claims_for_dead(database: str) -> None:
     async with opened(database, shared=True) as journal:
         (record,) = await planned(journal, 1)

@@ -9,6 +9,7 @@ import psycopg
 import pytest
 
 from tests.helpers.postgres import Server
+from wanasync import PostgresJournal
 from wanasync.edges.journal.schema import CODES
 from wanasync.edges.postgres import Database, Journal, migrate
 from wanasync.errors import JournalError
@@ -50,8 +51,7 @@ async def test_a_role_that_may_only_use_the_tables_can_run_a_batch_and_nothing_m
     dsn = postgres_server.dsn(name, user=role)
     with pytest.raises(JournalError, match="permission denied"):
         await Journal.open(dsn, "films", now=time.time)
-    async with Database(database) as owners:
-        await migrate(owners, role=role)
+    await PostgresJournal(database).migrate(role=role)
     async with await Journal.open(dsn, "films", now=time.time) as journal:
         (record,) = await journal.plan([PlannedItem(0, VideoRequest("a"))])
         await journal.claim(record, submitted_at=1.0)

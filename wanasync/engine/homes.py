@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -42,13 +43,30 @@ class PostgresJournal:
 
     async def __call__(self, directory: Path, /, *, now: Callable[[], float], read_only: bool = False) -> BatchJournal:
         """Open it. Raises `JournalError`, and `ConfigError` where the extra is missing."""
-        try:
+        with _needs_extra():
             from wanasync.edges import postgres
-        except ImportError as error:
-            words = f"a journal in PostgreSQL needs more libraries ({error}): pip install 'wanasync[cluster]'"
-            raise ConfigError(words, "journal") from error
         name = self.batch or os.path.abspath(directory)  # noqa: ASYNC240 - asks the disk for nothing
         return await postgres.Journal.open(self.dsn, name, now=now, directory=directory, read_only=read_only)
+
+    async def migrate(self, *, role: str | None = None) -> int:
+        """Make the tables, or bring them up to date; the version they are at then.
+
+        Opening does the same where the DSN's user may; this is for those who keep that right to themselves, and grant
+        `role` what running batches takes. Raises as opening does.
+        """
+        with _needs_extra():
+            from wanasync.edges import postgres
+        async with postgres.Database(self.dsn) as database:
+            return await postgres.migrate(database, role=role)
+
+
+@contextlib.contextmanager
+def _needs_extra() -> Iterator[None]:
+    try:
+        yield
+    except ImportError as error:
+        words = f"a journal in PostgreSQL needs more libraries ({error}): pip install 'wanasync[cluster]'"
+        raise ConfigError(words, "journal") from error
 
 
 def opener(where: str | OpenJournal | None) -> OpenJournal:

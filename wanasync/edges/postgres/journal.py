@@ -296,12 +296,26 @@ class Journal:
         begun = clocks()
         token = uuid4()
         claiming = functools.partial(claimed, seen=record, token=token, submitted_at=submitted_at, now=self._now())
-        after: ItemRecord = await self._do(Step(record.key, claiming))
+        made = self._do(Step(record.key, claiming))
+        try:
+            after: ItemRecord = await asyncio.shield(made)
+        except asyncio.CancelledError:
+            made.add_done_callback(functools.partial(self._give_back, token))
+            raise
         self._claims[record.key] = Claim(token, after.state)
         if is_stale(age := seconds_since(begun)):
             await self.record(record.key, ItemEvent.NOT_TAKEN)
             raise StaleClaimError(f"the claim on item {record.key} took {age:.1f} s", self._where)
         return after
+
+    def _give_back(self, token: UUID, made: asyncio.Future[ItemRecord]) -> None:
+        """Whoever claimed is gone, and has sent nothing."""
+        if made.cancelled() or made.exception() is not None or self._closed is not None:
+            return
+        record = made.result()
+        claim = Claim(token, record.state)
+        giving = functools.partial(answered, claim=claim, event=ItemEvent.NOT_TAKEN, changes={}, now=self._now())
+        self._do(Step(record.key, giving)).add_done_callback(_forget)
 
     async def record(self, key: str, event: ItemEvent, **changes: Any) -> ItemRecord:
         check_changes(event, changes)
@@ -559,6 +573,12 @@ async def _copy(connection: Connection, statement: str, rows: Iterable[tuple[Any
 
 def _advanced(row: Row, *, event: ItemEvent, changes: Mapping[str, Any], now: float) -> Row:
     return attrs.evolve(row, record=advance(row.record, event, changes, now=now))
+
+
+def _forget(done: asyncio.Future[Any]) -> None:
+    """Nobody waits for it; an error is no news to anybody, since the claim then stays until it is settled."""
+    if not done.cancelled():
+        done.exception()
 
 
 def _check_writable(items: Sequence[PlannedItem]) -> None:
