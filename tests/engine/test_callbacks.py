@@ -363,6 +363,31 @@ async def test_a_replay_by_the_next_run_has_the_very_same_body(tmp_path: Path) -
 
 
 @virtual_time
+async def test_another_items_task_is_not_taken_for_a_lost_one(tmp_path: Path) -> None:
+    """Whoever has the lost one's URL names the task of the item before it; the provider has made none."""
+    trouble = Trouble.script(submit=["ok", "html_502"])
+    async with called_back(trouble=trouble, task_list=False, durations=10_000) as on:
+        desk = on.wan._desk
+        assert desk is not None
+        async with on.wan.batch(CATS[:2], tmp_path) as batch:
+            await asyncio.sleep(60)
+            (key,) = desk._listeners
+            await put(on.receiver, key, on.emu.ledger.entries[0].task_id)
+            told = [await anext(batch)]
+        assert states(told) == {OutcomeState.UNKNOWN: 1}
+        assert now() - START == pytest.approx(engine.CALLBACK_WAIT, abs=30)
+
+
+@virtual_time
+async def test_an_item_with_a_callback_url_of_its_own_is_not_waited_for(tmp_path: Path) -> None:
+    request = VideoRequest("a cat", callback_url="https://hooks.example.com/mine")
+    async with called_back(trouble=Trouble.script(submit=["lost_reply"]), task_list=False) as on:
+        async with on.wan.batch([request], tmp_path) as batch:
+            assert states([outcome async for outcome in batch]) == {OutcomeState.UNKNOWN: 1}
+        assert now() - START < 60
+
+
+@virtual_time
 async def test_leaving_a_batch_that_waits_for_a_callback_loses_nothing(tmp_path: Path) -> None:
     trouble = Trouble.script(submit=["lost_reply"])
     async with called_back(trouble=trouble, task_list=False, durations=300) as on:

@@ -94,9 +94,9 @@ class CallbackDesk:
             self._reading.cancel()
             await asyncio.gather(self._reading, return_exceptions=True)
 
-    def url(self, request: VideoRequest, key: str, at: float) -> str | None:
-        """The URL to send with `request`; None where it has one of its own."""
-        return self._source.url(key, at) if request.callback_url is None else None
+    def url(self, key: str, at: float) -> str:
+        """The callback URL of a submission first sent `at`."""
+        return self._source.url(key, at)
 
     def note_end(self) -> None:
         """A task has ended, whoever told it."""

@@ -169,7 +169,7 @@ class WanSession:
 
     async def _submit(self, request: VideoRequest, key: str) -> Task:
         began = self._clock()
-        callback_url = None if self._desk is None else self._desk.url(request, key, began)
+        callback_url = None if self._desk is None else self._desk.url(key, began)
         waits = full_jitter(RETRY_BASE, RETRY_CAP)
         unreached = lost = 0
         while True:

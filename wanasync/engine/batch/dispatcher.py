@@ -176,10 +176,10 @@ class Dispatcher:
             self._run.tally.posting -= 1
             self._run.poke()
 
-    def _callback_url(self, desk: CallbackDesk, candidate: Candidate) -> str | None:
+    def _callback_url(self, desk: CallbackDesk, candidate: Candidate) -> str:
         if candidate.first_sent is None:
             candidate.first_sent = self._run.clock()
-        return desk.url(candidate.request, candidate.record.idempotency_key, candidate.first_sent)
+        return desk.url(candidate.record.idempotency_key, candidate.first_sent)
 
     async def _beaten(self, candidate: Candidate) -> None:
         """Another process has claimed the item: it is told as it stands there."""
