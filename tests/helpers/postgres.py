@@ -40,6 +40,7 @@ class Server:
     def __init__(self, programs: Path, home: Path, *, durable: bool) -> None:
         self.home = home
         self._durable = durable
+        self._tls: dict[str, str] = {}
         self.port = free_port()
         self._programs = programs
         self._account = _account()
@@ -73,6 +74,7 @@ class Server:
             "fsync": "on" if self._durable else "off",
             # After a crash it would sync each of a thousand files by itself.
             "recovery_init_sync_method": "syncfs",
+            **self._tls,
         }
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         command = [f"{self._programs}/postgres", "-D", f"{self.home}/data", *options]
@@ -86,6 +88,16 @@ class Server:
             psycopg.connect(self.dsn("postgres"), connect_timeout=2).close()
             return True
         return False
+
+    def use_tls(self, chain: bytes, key: bytes) -> None:
+        """From the next start on. Both as PEM."""
+        for name, text in (("tls.crt", chain), ("tls.key", key)):
+            path = self.home / name
+            path.write_bytes(text)
+            path.chmod(0o600)
+            if self._account:
+                os.chown(path, pwd.getpwnam(self._account).pw_uid, -1)
+        self._tls = {"ssl": "on", "ssl_cert_file": f"{self.home}/tls.crt", "ssl_key_file": f"{self.home}/tls.key"}
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
         """SIGINT ends it in order, SIGQUIT at once (`pg_ctl stop -m immediate`), SIGKILL as a crash would."""
