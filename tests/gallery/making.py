@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -22,6 +24,7 @@ _SENT: list[tuple[ItemEvent, dict[str, Any]]] = [(ItemEvent.SUBMIT, {})]
 STATES = ("planned", "submitting", "following", "saving", "saved", "failed", "rejected", "unknown", "expired")
 
 
+@functools.cache
 def clip() -> Path:
     """A small whole video."""
     return next(Path(wanasync.emulator.__file__).parent.rglob("*.mp4"))
@@ -52,16 +55,25 @@ async def make_batch(directory: Path, states: Iterable[str] = STATES, prompts: I
     """A journal with an item in each of the states; videos of saved ones are there."""
     wanted = list(states)
     words = [*prompts, *(f"a cat, number {at}" for at in range(len(wanted)))]
-    records = []
     async with await Journal.open(directory, now=lambda: NOW) as journal:
-        items = [PlannedItem(at, VideoRequest(words[at], duration=5)) for at in range(len(wanted))]
-        for at, record in enumerate(await journal.plan(items)):
-            for event, changes in steps(wanted[at], at):
-                if event is ItemEvent.SUBMIT:
-                    record = await journal.claim(record, submitted_at=NOW)
-                else:
-                    record = await journal.record(record.key, event, **changes)
-            if wanted[at] == "saved":
-                shutil.copy(clip(), directory / record.file)
-            records.append(record)
+        planned = await journal.plan(
+            [PlannedItem(at, VideoRequest(words[at], duration=5)) for at in range(len(wanted))]
+        )
+        # At once, so that they share their commits.
+        brought = (
+            bring(journal, record, state, at) for at, (record, state) in enumerate(zip(planned, wanted, strict=True))
+        )
+        records = await asyncio.gather(*brought)
+    for record, state in zip(records, wanted, strict=True):
+        if state == "saved":
+            shutil.copy(clip(), directory / record.file)
     return records
+
+
+async def bring(journal: Journal, record: ItemRecord, state: str, number: int) -> ItemRecord:
+    for event, changes in steps(state, number):
+        if event is ItemEvent.SUBMIT:
+            record = await journal.claim(record, submitted_at=NOW)
+        else:
+            record = await journal.record(record.key, event, **changes)
+    return record

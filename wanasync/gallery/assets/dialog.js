@@ -4,14 +4,17 @@ const detail = { item: null };
 
 function openDetail(item) {
   detail.item = item;
+  grid.at = Math.max(grid.list.findIndex((one) => one.number === item.number), 0);
   fillDetail();
-  if (!$("detail").open) $("detail").showModal();
+  if ($("detail").open) return;
+  $("detail").showModal();
+  // Not the player, which would take the arrows for itself.
+  $("detail").focus();
 }
 
 function turnDetail(by) {
   const at = grid.list.findIndex((item) => item.number === detail.item.number) + by;
   if (at < 0 || at >= grid.list.length) return;
-  grid.at = at;
   openDetail(grid.list[at]);
 }
 
