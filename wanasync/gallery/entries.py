@@ -16,6 +16,8 @@ __all__ = ["advice", "entry", "json_text", "pace_object", "script_json", "status
 _HIDDEN_FIELDS = ("prompt", "callback_url")
 """The prompt has a place of its own; who holds a callback's address can knock there."""
 
+_NOT_CHARGED = ("failed", "rejected")
+
 
 def entry(item: ItemStatus) -> dict[str, Any]:
     """An item. What is absent is null; `file` is there for saved ones only."""
@@ -33,7 +35,7 @@ def entry(item: ItemStatus) -> dict[str, Any]:
         "attempt": item.attempt if item.attempt > 1 else None,
         "bytes": item.bytes,
         "sha256": item.sha256,
-        "credits": item.credits,
+        "credits": item.credits if item.state not in _NOT_CHARGED else None,
         "code": item.error_code,
         "error": item.error_message,
         "submitted": item.submitted_at,

@@ -56,7 +56,7 @@ function drawPace() {
   const to = Math.max(running ? Date.now() / 1000 : 0, samples.at(-1).at, from + 10);
   const width = Math.max($("plot").clientWidth, 200);
   const height = 132;
-  const box = { left: 34, right: 4, top: 8, bottom: 20 };
+  const box = { left: 42, right: 4, top: 8, bottom: 20 };
   const count = Math.max(Math.min(Math.floor((width - box.left) / 7), 160, Math.ceil(to - from)), 10);
   const bins = paceBins(paceSteps(samples), from, to, count);
   const minutes = (to - from) / count / 60;
@@ -72,11 +72,12 @@ function drawPace() {
 }
 
 function drawPauses(svg, samples, to, x, top, bottom) {
-  for (const sample of samples) {
-    if (sample.paused_until === undefined) continue;
-    const end = Math.min(sample.paused_until, to);
+  samples.forEach((sample, place) => {
+    if (sample.paused_until === undefined) return;
+    // The next sample knows better how it went on.
+    const end = Math.min(sample.paused_until, samples[place + 1]?.at ?? to, to);
     svg.append(drawn("rect", { class: "paused", x: x(sample.at), y: top, width: Math.max(x(end) - x(sample.at), 1), height: bottom - top }));
-  }
+  });
 }
 
 function drawAxes(svg, { from, to, most, x, y, width, height, box }) {
