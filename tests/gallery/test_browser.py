@@ -167,7 +167,7 @@ async def test_the_keys_lead_through_the_page(tmp_path: Path) -> None:
         await page.keyboard.press("ArrowRight")
         await playwright.expect(page.locator("#detail-title")).to_have_text(f"Item {3 + columns}, Saved")
         await page.keyboard.press("Escape")
-        assert int(await place()) == 3 + columns
+        await until(page, f"document.activeElement.closest('.card')?.ariaPosInSet === '{3 + columns}'")
 
 
 async def test_hostile_words_are_shown_and_do_nothing(tmp_path: Path) -> None:
