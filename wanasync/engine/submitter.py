@@ -103,10 +103,12 @@ class Submitter:
         try:
             return await answer
         except asyncio.CancelledError:
-            if step.done():
-                _tell_orphan(step)
-            else:
-                step.add_done_callback(_tell_orphan)
+            if isinstance(log, NoLog):
+                # At once, where it is done already: a loop that ends may not come to its callbacks.
+                if step.done():
+                    _tell_orphan(step)
+                else:
+                    step.add_done_callback(_tell_orphan)
             raise
 
     def _ended(self, answer: asyncio.Future[SubmitResult], step: asyncio.Task[SubmitResult]) -> None:
@@ -242,7 +244,7 @@ def _refusal(now: float, error: APIError, key: str, item_id: str | None, *, agai
 
 
 def _tell_orphan(step: asyncio.Task[SubmitResult]) -> None:
-    """A submission whose caller was cancelled has ended: its task id must not vanish."""
+    """A submission whose caller was cancelled has ended: its task id must not vanish where no log has it."""
     if step.cancelled() or (step.exception() is not None):
         return
     result = step.result()
