@@ -62,6 +62,7 @@ class Database:
             open=False,
             kwargs={"autocommit": True},
             timeout=answer_within / 2,
+            configure=_by_index,
         )
 
     async def __aenter__(self) -> Self:
@@ -114,6 +115,12 @@ def is_passing(error: Exception) -> bool:
     if isinstance(error, errors.ReadOnlySqlTransaction):
         return True  # a standby that is about to take over
     return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError | TimeoutError | OSError)
+
+
+async def _by_index(connection: Connection) -> None:
+    # A table that was filled a moment ago has no statistics, and the planner takes it for small: it would sort all of
+    # it for each of its slices, which an index has in order.
+    await connection.execute("SET enable_bitmapscan = off")
 
 
 def _label(given: dict[str, Any]) -> str:

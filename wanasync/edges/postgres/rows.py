@@ -59,11 +59,17 @@ CROSS JOIN LATERAL (SELECT * FROM wanasync.progress WHERE batch = item.batch AND
 FIND = _FIND.format(locked="")
 LOCK = _FIND.format(locked="FOR UPDATE")
 FIND_ROW = f"{_SELECT} AND seq = %s"
-# By the server's clock, which is one for all. What another has in hand just now is no longer overdue.
-LOCK_OVERDUE = (
-    f"{_SELECT} AND state = ANY(%s) AND owner IS DISTINCT FROM %s "
-    "AND claimed_at <= clock_timestamp() - make_interval(secs => %s) "
-    "ORDER BY seq FOR UPDATE OF progress SKIP LOCKED"
+# Rows of progress, chosen by themselves first, with their items.
+_WITH_ITEMS = f"""
+SELECT {_COLUMNS} FROM (SELECT * FROM wanasync.progress WHERE batch = %s {{chosen}}) AS progress
+CROSS JOIN LATERAL (SELECT * FROM wanasync.item WHERE batch = progress.batch AND seq = progress.seq OFFSET 0) AS item
+ORDER BY progress.seq
+"""  # noqa: S608 - constants only
+# By the server's clock, which is one for all. What another has in hand just now is no longer overdue. Takes the batch,
+# the states, the writer who asks, and seconds.
+LOCK_OVERDUE = _WITH_ITEMS.format(
+    chosen="AND state = ANY(%s) AND owner IS DISTINCT FROM %s "
+    "AND claimed_at <= clock_timestamp() - make_interval(secs => %s) ORDER BY seq FOR UPDATE SKIP LOCKED"
 )
 # Tells a writer whose connection breaks at the commit whether that took place.
 MARK = """
@@ -122,7 +128,7 @@ def slice_query(state: ItemState | None) -> str:
     """The next rows behind one; takes the batch, the row and how many."""
     # The state's code stands in the text, so that the planner sees which index holds those rows.
     chosen = "" if state is None else f"AND state = {CODES[state]} "
-    return f"{_SELECT} {chosen}AND progress.seq > %s ORDER BY progress.seq LIMIT %s"
+    return _WITH_ITEMS.format(chosen=f"{chosen}AND seq > %s ORDER BY seq LIMIT %s")
 
 
 def item_values(batch: int, record: ItemRecord) -> tuple[Any, ...]:
