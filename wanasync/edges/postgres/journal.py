@@ -29,6 +29,7 @@ from wanasync.edges.postgres.rows import (
     ADD_PROGRESS,
     CHANGED,
     FIND,
+    FIND_NAMES,
     FIND_ROW,
     KEEP_SAMPLE,
     LATEST,
@@ -252,8 +253,7 @@ class Journal:
             known.by_row[seq] = read_row(row, me.journal_id).record
         if missing.names:
             known.owners.update(dict.fromkeys(missing.names))
-            owners = "SELECT hash, seq FROM wanasync.name WHERE batch = %s AND hash = ANY(%s)"
-            known.owners.update(await _fetch(connection, owners, me.batch, list(missing.names)))
+            known.owners.update(await _fetch(connection, FIND_NAMES, list(missing.names), me.batch))
 
     async def _write_plan(self, connection: Connection, known: Facts, added: Sequence[ItemRecord]) -> None:
         batch = self._me.batch

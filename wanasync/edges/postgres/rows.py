@@ -22,6 +22,7 @@ __all__ = [
     "ADD_PROGRESS",
     "CHANGED",
     "FIND",
+    "FIND_NAMES",
     "FIND_ROW",
     "KEEP_ATTEMPTS",
     "KEEP_SAMPLE",
@@ -58,6 +59,10 @@ CROSS JOIN LATERAL (SELECT * FROM wanasync.progress WHERE batch = item.batch AND
 """  # noqa: S608 - constants only
 FIND = _FIND.format(locked="")
 LOCK = _FIND.format(locked="FOR UPDATE")
+FIND_NAMES = """
+SELECT name.hash, name.seq FROM unnest(%s::bigint[]) AS wanted(hash)
+CROSS JOIN LATERAL (SELECT hash, seq FROM wanasync.name WHERE batch = %s AND hash = wanted.hash OFFSET 0) AS name
+"""
 FIND_ROW = f"{_SELECT} AND seq = %s"
 # Rows of progress, chosen by themselves first, with their items.
 _WITH_ITEMS = f"""
