@@ -39,7 +39,7 @@ function fillFigures(found) {
   ];
   if (first < Infinity) boxes.push(figure("First link dies in", span(first - Date.now() / 1000)));
   const eta = expected(found);
-  if (eta) boxes.push(figure("About", eta, " to go"));
+  if (eta) boxes.push(figure("To go, about", eta));
   $("figures").replaceChildren(...boxes);
 }
 
