@@ -19,11 +19,12 @@ import ssl
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
 from random import Random
+from typing import Any
 from unittest.mock import patch
 
 from attrs import frozen
@@ -188,55 +189,75 @@ async def _never_renewed(task_id: str) -> TaskSnapshot:
 # --- what one process is like meanwhile ------------------------------------------------------------------------------
 
 
+@frozen
+class _Behaviour:
+    """Bytes at the peak beyond the idle process; seconds by which the loop came late, at rest and while it saved."""
+
+    memory: float
+    at_rest: list[float]
+    saving: list[float]
+
+
 def _observe(links: list[str], directory: Path, parallel: int, answer: Connection) -> None:
-    """In a process of its own: the peak of its memory beyond the idle one, and how late its loop comes, in bytes and
-    seconds."""
+    """In a process of its own."""
     answer.send(asyncio.run(_observed(links, directory, parallel)))
 
 
-async def _observed(links: list[str], directory: Path, parallel: int) -> tuple[float, list[float]]:
+async def _observed(links: list[str], directory: Path, parallel: int) -> _Behaviour:
     await _save_all(links[:1], directory / "first", 1)  # what is loaded and made once for all
-    idle = _peak()
-    lags: list[float] = []
-    watching = asyncio.ensure_future(_watch(lags))
-    await _save_all(links, directory / "all", parallel)
-    watching.cancel()
-    return _peak() - idle, lags
+    at_rest = await _late_while(asyncio.sleep(1.0))
+    idle = _forget_peak()
+    saving = await _late_while(_save_all(links, directory / "all", parallel))
+    return _Behaviour(_memory("VmHWM") - idle, at_rest, saving)
 
 
-async def _watch(lags: list[float], step: float = 0.002) -> None:
-    loop = asyncio.get_running_loop()
-    while True:
+async def _late_while(work: Coroutine[Any, Any, None], step: float = 0.002) -> list[float]:
+    loop, late = asyncio.get_running_loop(), list[float]()
+    working = asyncio.ensure_future(work)
+    while not working.done():
         due = loop.time() + step
         await asyncio.sleep(step)
-        lags.append(loop.time() - due)
+        late.append(loop.time() - due)
+    await working
+    return late
 
 
-def _peak() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0
+def _forget_peak() -> float:
+    """Let the peak of our memory count from now; what we have."""
+    Path("/proc/self/clear_refs").write_text("5")
+    return _memory("VmRSS")
 
 
-def _in_a_process(links: list[str], directory: Path, parallel: int) -> tuple[float, list[float]]:
+def _memory(line: str) -> float:
+    (found,) = (words for words in Path("/proc/self/status").read_text().splitlines() if words.startswith(line))
+    return int(found.split()[1]) * 1024.0
+
+
+def _in_a_process(links: list[str], directory: Path, parallel: int) -> _Behaviour:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     directory.mkdir()
     process = context.Process(target=_observe, args=(links, directory, parallel, theirs))
     process.start()
     try:
-        memory, lags = ours.recv()
+        observed: _Behaviour = ours.recv()
     finally:
         process.join()
         shutil.rmtree(directory)
-    return memory, lags
+    return observed
 
 
 def _behaviour(links: list[str], directory: Path, parallel: int, rounds: int) -> Iterator[Figure]:
     observed = [_in_a_process(links, directory / "observed", parallel) for _ in range(rounds)]
     case = f"{parallel} parallel"
-    memory = [peak / 2**20 for peak, _ in observed]
+    memory = [each.memory / 2**20 for each in observed]
     yield figure(case, "wanasync", "MiB beyond the idle process", memory, at_most(4 + 1.5 * parallel))
-    late = [sorted(lags)[int(len(lags) * 0.99)] * 1000 for _, lags in observed]
-    yield figure(case, "wanasync", "loop lag p99, ms", late, at_most(20))
+    yield figure(case, "wanasync", "loop lag p99, ms", [_p99(each.saving) for each in observed], at_most(20))
+    yield figure("nothing to do", "wanasync", "loop lag p99, ms", [_p99(each.at_rest) for each in observed])
+
+
+def _p99(seconds: list[float]) -> float:
+    return sorted(seconds)[int(len(seconds) * 0.99)] * 1000
 
 
 def _cuts(directory: Path, cuts: int, rounds: int) -> Iterator[Figure]:
