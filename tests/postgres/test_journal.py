@@ -113,6 +113,19 @@ async def test_a_connection_lost_before_the_commit_leaves_nothing_half_done(
         assert (await journal.counts())[ItemState.PLANNED] == 50
 
 
+async def test_a_plan_that_is_made_again_takes_nothing_for_a_repetition(postgres_server: Server, database: str) -> None:
+    async with opened(database) as journal:
+        first = await planned(journal, 5)
+    async with Proxy(postgres_server.port) as proxy:
+        dsn = through(database, postgres_server, proxy)
+        async with opened(dsn) as journal:
+            proxy.cut_after(b"RELEASE")
+            assert await planned(journal, 5) == first
+            assert proxy.cuts == 1
+            assert sum((await journal.counts()).values()) == 5
+            assert not {record.key for record in await planned(journal, 5)} & {record.key for record in first}
+
+
 async def test_a_claim_that_came_back_late_is_not_used(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(claims, "FRESH_SECONDS", 0.2)
     async with opened(database) as journal:

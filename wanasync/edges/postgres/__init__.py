@@ -1,8 +1,8 @@
 """The journal of a batch in PostgreSQL, for many processes. The only home of psycopg (extra `wanasync[cluster]`).
 
 `database` is the connections that all share, `migrations` the schema; `journal` is the journal as coroutines see it,
-over `writer` (many ask at once, one transaction answers), `rows` (how records lie in the tables) and `facts` (what
-planning a list needs to know).
+over `holding` (which batch, and who works on it), `writer` (many ask at once, one transaction answers), `planner` and
+`facts` (matching a list with what is known) and `rows` (how records lie in the tables).
 """
 
 from wanasync.edges.postgres.database import Database

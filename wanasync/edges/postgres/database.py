@@ -16,7 +16,7 @@ from psycopg_pool import AsyncConnectionPool
 from wanasync.edges.retrying import full_jitter
 from wanasync.errors import ConfigError, JournalError
 
-__all__ = ["Connection", "Database", "is_passing"]
+__all__ = ["Connection", "Database", "fetch", "is_passing"]
 
 logger = logging.getLogger("wanasync.postgres")
 
@@ -115,6 +115,10 @@ def is_passing(error: Exception) -> bool:
     if isinstance(error, errors.ReadOnlySqlTransaction):
         return True  # a standby that is about to take over
     return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError | TimeoutError | OSError)
+
+
+async def fetch(connection: Connection, query: str, *values: Any) -> list[tuple[Any, ...]]:
+    return await (await connection.execute(query.encode(), values)).fetchall()
 
 
 async def _by_index(connection: Connection) -> None:

@@ -5,9 +5,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
-import secrets
-import socket
-import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType, TracebackType
@@ -16,32 +13,36 @@ from uuid import UUID, uuid4
 
 import attrs
 import psycopg
-from attrs import define
 
-from wanasync.edges.journal.planning import Planning
-from wanasync.edges.journal.schema import CODES, PLANNED, STATES, key_number
+from wanasync.edges.journal.schema import CODES, STATES, key_number
 from wanasync.edges.postgres.clocks import clocks, seconds_since
-from wanasync.edges.postgres.database import Connection, Database
-from wanasync.edges.postgres.facts import Facts, Listed, Missing, foreseen
-from wanasync.edges.postgres.migrations import bring_up
+from wanasync.edges.postgres.database import Connection, Database, fetch
+from wanasync.edges.postgres.holding import (
+    END_FORMER,
+    HOLDERS,
+    LOCK_CLASS,
+    Identity,
+    application,
+    hold,
+    holder,
+    identify,
+    try_to_hold,
+)
+from wanasync.edges.postgres.planner import Planner, check_writable
 from wanasync.edges.postgres.rows import (
-    ADD_ITEMS,
-    ADD_PROGRESS,
     CHANGED,
     FIND,
-    FIND_NAMES,
     FIND_ROW,
     KEEP_SAMPLE,
     LATEST,
     LOCK_OVERDUE,
     SAMPLES,
-    item_values,
     read_row,
     sample_values,
     slice_query,
 )
-from wanasync.edges.postgres.writer import Job, Step, Writer, keep_attempts, write_rows
-from wanasync.errors import JournalError, RequestValidationError
+from wanasync.edges.postgres.writer import Job, Step, Writer, write_rows
+from wanasync.errors import JournalError
 from wanasync.models import PaceSample
 from wanasync.rules.claims import (
     ANSWERS,
@@ -66,21 +67,7 @@ CHUNK = 500
 PLANNED_AT_ONCE = 5000
 """Items planned in one transaction."""
 
-_LOCK_CLASS = 0x77616E
-"""First half of the advisory locks on batches; the second is the batch's number."""
-_MOST_REPETITIONS = 10_000
 _REGAIN_TRIES, _REGAIN_WAIT = 20, 0.1
-
-
-@define
-class Identity:
-    """Which batch, and which of those who work on it."""
-
-    batch: int
-    journal_id: str
-    last_seq: int
-    writer: UUID
-    name: str
 
 
 class Journal:
@@ -103,14 +90,13 @@ class Journal:
     ) -> None:
         self._database = database
         self._me = identity
-        self._directory = directory
         self._now = now
         self._shared = shared
         self._owns_database = owns_database
         self._loop = asyncio.get_running_loop()
         self._first_new_seq = identity.last_seq + 1
-        self._listed = Listed()
-        self._repetitions: dict[int, int] = {}
+        self._planner = Planner(identity, directory)
+        self._planning = asyncio.Lock()
         self._claims: dict[str, Claim] = {}
         self._taken_over: str | None = None
         self._interrupted = 0
@@ -120,7 +106,7 @@ class Journal:
             self._writer = Writer(
                 database,
                 identity.writer,
-                _application(identity.writer),
+                application(identity.writer),
                 batch=identity.batch,
                 journal_id=identity.journal_id,
                 connection=connection,
@@ -169,14 +155,14 @@ class Journal:
         only: bool,
     ) -> Self:
         writer_id = uuid4()
-        connection = await database.connect(_application(writer_id))
+        connection = await database.connect(application(writer_id))
         try:
-            identity = await _identify(connection, database, batch, writer_id, read_only=only)
+            identity = await identify(connection, database, batch, writer_id, read_only=only)
             used = directory if directory is not None and await asyncio.to_thread(_has_files, directory) else None
             if only:
                 await connection.close()
                 return cls(database, identity, None, directory=used, now=now, shared=shared, owns_database=owns)
-            await _lock(connection, identity, database.label, shared=shared)
+            await hold(connection, identity, database.label, shared=shared)
             journal = cls(database, identity, connection, directory=used, now=now, shared=shared, owns_database=owns)
         except BaseException:
             await connection.close()
@@ -204,7 +190,7 @@ class Journal:
 
     async def holder(self) -> str | None:
         """Who works on the batch now, in words for a user; None for nobody."""
-        names = await self._database.fetch(_HOLDERS, _LOCK_CLASS, self._me.batch)
+        names = await self._database.fetch(HOLDERS, LOCK_CLASS, self._me.batch)
         return ", ".join(name for (name,) in names) or None
 
     # Planning
@@ -214,76 +200,22 @@ class Journal:
         records: list[ItemRecord] = []
         for start in range(0, len(items), PLANNED_AT_ONCE):
             chunk = items[start : start + PLANNED_AT_ONCE]
-            _check_writable(chunk)
-            records += await self._do(Job(functools.partial(self._plan, chunk)))
+            check_writable(chunk)
+            # What comes again in a later chunk is told from what came in an earlier one.
+            async with self._planning:
+                planned, planning = await self._do(Job(functools.partial(self._planner.plan, chunk)))
+                self._planner.remember(planning)
+            records += planned
         return records
-
-    async def _plan(self, items: Sequence[PlannedItem], connection: Connection) -> list[ItemRecord]:
-        # Held to the end of the transaction: rows are numbered by one process at a time.
-        numbered = "SELECT last_seq FROM wanasync.batch WHERE id = %s FOR NO KEY UPDATE"
-        ((last_seq,),) = await _fetch(connection, numbered, self._me.batch)
-        known = Facts(self._me.journal_id, last_seq, self._repetitions, self._listed, self._directory)
-        missing: Missing | None = foreseen(items, self._repetitions)
-        while missing is not None:
-            await self._look_up(connection, known, missing)
-            known.forget()
-            try:
-                planning = Planning(known, items)
-                # It looks for files in the way, and a directory may be slow.
-                records = await asyncio.to_thread(planning.run)
-                missing = None
-            except Missing as more:
-                missing = more
-        await self._write_plan(connection, known, planning.added)
-        self._listed.add(planning.listed)
-        self._repetitions.update(planning.repetitions)
-        if len(self._repetitions) > _MOST_REPETITIONS:
-            self._repetitions.clear()
-        return records
-
-    async def _look_up(self, connection: Connection, known: Facts, missing: Missing) -> None:
-        me = self._me
-        if missing.keys:
-            known.by_key.update(dict.fromkeys(missing.keys))
-            for row in await _fetch(connection, FIND, list(missing.keys), me.batch):
-                record = read_row(row, me.journal_id).record
-                known.by_key[key_number(record.key)] = known.by_row[record.seq] = record
-        for seq in missing.rows:
-            (row,) = await _fetch(connection, FIND_ROW, me.batch, seq)
-            known.by_row[seq] = read_row(row, me.journal_id).record
-        if missing.names:
-            known.owners.update(dict.fromkeys(missing.names))
-            known.owners.update(await _fetch(connection, FIND_NAMES, list(missing.names), me.batch))
-
-    async def _write_plan(self, connection: Connection, known: Facts, added: Sequence[ItemRecord]) -> None:
-        batch = self._me.batch
-        await _copy(connection, ADD_ITEMS, (item_values(batch, record) for record in added))
-        await _copy(connection, ADD_PROGRESS, ((batch, record.seq, PLANNED, record.attempt) for record in added))
-        for before, after in known.changed:
-            await self._change(connection, before, after)
-        if known.claims:
-            await connection.execute(_CLAIM_NAMES, (batch, list(known.claims), list(known.claims.values())))
-        if added:
-            counted = "UPDATE wanasync.batch SET last_seq = %s WHERE id = %s"
-            await connection.execute(counted, (added[-1].seq, batch))
-
-    async def _change(self, connection: Connection, before: ItemRecord, after: ItemRecord) -> None:
-        batch = self._me.batch
-        changed = "UPDATE wanasync.item SET idx = %s, request = %s, file = %s WHERE batch = %s AND seq = %s"
-        await connection.execute(changed, (after.index, after.request_json, after.file, batch, after.seq))
-        if after.attempt != before.attempt and before.task_id is not None:
-            await keep_attempts(connection, batch, [(before, None)])
-        if (after.state, after.attempt) != (before.state, before.attempt):
-            await write_rows(connection, batch, self._me.writer, [Row(after)])
 
     def is_listed(self, record: ItemRecord) -> bool:
-        return record.seq in self._listed
+        return record.seq in self._planner.listed
 
     async def list_all(self) -> None:
-        self._listed.add_all()
+        self._planner.listed.add_all()
 
     async def unlisted(self) -> frozenset[int]:
-        return frozenset(seq for seq in range(1, self._first_new_seq) if seq not in self._listed)
+        return frozenset(seq for seq in range(1, self._first_new_seq) if seq not in self._planner.listed)
 
     # What happens to items
 
@@ -352,7 +284,7 @@ class Journal:
     async def _settle(self, older_than: float, connection: Connection) -> list[ItemRecord]:
         me = self._me
         codes = [CODES[state] for state in ON_THE_WIRE]
-        found = await _fetch(connection, LOCK_OVERDUE, me.batch, codes, me.writer, older_than)
+        found = await fetch(connection, LOCK_OVERDUE, me.batch, codes, me.writer, older_than)
         rows = [interrupted(read_row(row, me.journal_id), now=self._now()) for row in found]
         await write_rows(connection, me.batch, me.writer, rows)
         return [row.record for row in rows]
@@ -414,7 +346,7 @@ class Journal:
         async def keep(connection: Connection) -> None:
             await connection.execute(KEEP_SAMPLE, sample_values(self._me.batch, sample))
             if thin:
-                kept = await _fetch(connection, _SAMPLED_AT, self._me.batch)
+                kept = await fetch(connection, _SAMPLED_AT, self._me.batch)
                 dropped = superfluous([(at, run) for at, run in kept], sample.at)
                 await connection.execute(_DROP_SAMPLES, (self._me.batch, dropped))
 
@@ -480,28 +412,15 @@ class Journal:
 
     async def _regain(self, connection: Connection) -> None:
         """After a connection was lost: end what the server may still hold for it, and hold the batch again."""
-        await connection.execute(_END_FORMER, (_application(self._me.writer),))
+        await connection.execute(END_FORMER, (application(self._me.writer),))
         for _ in range(_REGAIN_TRIES):
-            if await _try_lock(connection, self._me.batch, shared=self._shared):
+            if await try_to_hold(connection, self._me.batch, shared=self._shared):
                 return
             await asyncio.sleep(_REGAIN_WAIT)
         # Answers to what is on the wire are written down all the same: each has its claim.
-        self._taken_over = await _holder(connection, self._me.batch)
+        self._taken_over = await holder(connection, self._me.batch)
 
 
-_HOLDERS = """
-SELECT writer.name FROM pg_locks JOIN wanasync.writer USING (pid)
-WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-AND classid = %s AND objid = %s AND granted AND writer.batch = objid::integer ORDER BY writer.name
-"""
-_END_FORMER = """
-SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
-WHERE application_name = %s AND pid <> pg_backend_pid() AND usename = current_user
-"""
-_CLAIM_NAMES = """
-INSERT INTO wanasync.name SELECT %s, * FROM unnest(%s::bigint[], %s::bigint[])
-ON CONFLICT (batch, hash) DO UPDATE SET seq = excluded.seq
-"""
 _SET_META = """
 INSERT INTO wanasync.meta VALUES (%s, %s, %s) ON CONFLICT (batch, name) DO UPDATE SET value = excluded.value
 """
@@ -519,58 +438,6 @@ FROM wanasync.progress WHERE batch = %s
 """
 
 
-async def _identify(
-    connection: Connection, database: Database, batch: str, writer: UUID, *, read_only: bool
-) -> Identity:
-    asked = "SELECT id, journal_id, last_seq FROM wanasync.batch WHERE name = %s"
-    if not read_only:
-        await bring_up(connection, database.label)
-        # Looked for first: a number is used up by each try to insert.
-        made = "INSERT INTO wanasync.batch (name, journal_id) VALUES (%s, %s) ON CONFLICT DO NOTHING"
-        if not await _fetch(connection, asked, batch):
-            await connection.execute(made, (batch, secrets.token_hex(16)))
-    try:
-        rows = await _fetch(connection, asked, batch)
-    except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
-        rows = []
-    if not rows:
-        raise JournalError(f"there is no batch {batch!r} here", database.label)
-    ((number, journal_id, last_seq),) = rows
-    return Identity(number, journal_id, last_seq, writer, _own_name())
-
-
-async def _lock(connection: Connection, me: Identity, label: str, *, shared: bool) -> None:
-    if not await _try_lock(connection, me.batch, shared=shared):
-        holder = await _holder(connection, me.batch)
-        raise JournalError(f"in use by {holder}; wait for it to end, or name another batch", label)
-    # Those whose processes ended without a word.
-    gone = "DELETE FROM wanasync.writer WHERE seen_at < now() - interval '7 days'"
-    made = "INSERT INTO wanasync.writer (id, batch, name, pid) VALUES (%s, %s, %s, pg_backend_pid())"
-    await connection.execute(gone)
-    await connection.execute(made, (me.writer, me.batch, me.name))
-
-
-async def _try_lock(connection: Connection, batch: int, *, shared: bool) -> bool:
-    question = f"SELECT pg_try_advisory_lock{'_shared' if shared else ''}(%s, %s)"
-    ((is_ours,),) = await _fetch(connection, question, _LOCK_CLASS, batch)
-    return bool(is_ours)
-
-
-async def _holder(connection: Connection, batch: int) -> str:
-    names = await _fetch(connection, _HOLDERS, _LOCK_CLASS, batch)
-    return ", ".join(name for (name,) in names) or "another process"
-
-
-async def _fetch(connection: Connection, query: str, *values: Any) -> list[tuple[Any, ...]]:
-    return await (await connection.execute(query.encode(), values)).fetchall()
-
-
-async def _copy(connection: Connection, statement: str, rows: Iterable[tuple[Any, ...]]) -> None:
-    async with connection.cursor() as cursor, cursor.copy(statement.encode()) as copy:
-        for row in rows:
-            await copy.write_row(row)
-
-
 def _advanced(row: Row, *, event: ItemEvent, changes: Mapping[str, Any], now: float) -> Row:
     return attrs.evolve(row, record=advance(row.record, event, changes, now=now))
 
@@ -581,23 +448,8 @@ def _forget(done: asyncio.Future[Any]) -> None:
         done.exception()
 
 
-def _check_writable(items: Sequence[PlannedItem]) -> None:
-    for item in items:
-        if item.item_id is not None and "\0" in item.item_id:
-            raise RequestValidationError("id", item.item_id, "must be without NUL, which PostgreSQL can't keep")
-
-
 def _costs(state: ItemState) -> bool:
     return state not in (ItemState.PLANNED, ItemState.REJECTED, ItemState.FAILED)
-
-
-def _application(writer: UUID) -> str:
-    return f"wanasync {writer}"
-
-
-def _own_name() -> str:
-    since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime())
-    return f"process {os.getpid()} on {socket.gethostname()} since {since}"
 
 
 def _has_files(directory: Path) -> bool:
