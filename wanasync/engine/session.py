@@ -52,7 +52,7 @@ __all__ = ["Task", "WanSession"]
 
 T = TypeVar("T")
 
-logger = logging.getLogger("wanasync.session")
+logger: logging.Logger = logging.getLogger("wanasync.session")
 
 READ_ATTEMPTS = 4
 _secrets = random.SystemRandom()
@@ -87,7 +87,7 @@ class WanSession:
         callbacks: Callbacks | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.config = _settled(api_key, base_url, config)
+        self.config: Config = _settled(api_key, base_url, config)
         self._sessions = {"client_session": client_session, "download_session": download_session}
         self._trace_configs = trace_configs
         self._listeners = as_listeners(on_event)
