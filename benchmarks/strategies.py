@@ -124,7 +124,7 @@ def measure(strategy: type[Gather], scenario: sim.Scenario, seed: int) -> sim.Me
     """As `sim.measure` does for the pacer: same limiter, same durations."""
     rng = random.Random(seed)
     durations = [rng.uniform(scenario.shortest, scenario.longest) for _ in range(scenario.tasks)]
-    ideal_last, ideal_end = sim._ideal(scenario.limiter(random.Random(seed)), durations)
+    ideal_last, ideal_end = sim.ideal(scenario.limiter(random.Random(seed)), durations)
     client = cast(Pacer, strategy(scenario.tasks, random.Random(seed + 1)))
     run = sim._Run(scenario, scenario.limiter(random.Random(seed)), durations, rng, client)
     run.run()

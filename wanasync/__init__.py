@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from wanasync.engine.homes import PostgresJournal as PostgresJournal
     from wanasync.engine.session import Task as Task
     from wanasync.engine.session import WanSession as WanSession
+    from wanasync.engine.shared_gate import SharedLimit as SharedLimit
     from wanasync.errors import APIConnectionError as APIConnectionError
     from wanasync.errors import APIError as APIError
     from wanasync.errors import APITimeoutError as APITimeoutError
@@ -82,6 +83,7 @@ _HOMES = {
     "wanasync.engine.history": ("BatchHistory",),
     "wanasync.engine.homes": ("PostgresJournal",),
     "wanasync.engine.session": ("Task", "WanSession"),
+    "wanasync.engine.shared_gate": ("SharedLimit",),
     "wanasync.errors": (
         "APIConnectionError",
         "APIError",

@@ -32,6 +32,7 @@ __all__ = [
     "Shared",
     "SlidingWindow",
     "Together",
+    "ideal",
     "measure",
 ]
 
@@ -260,7 +261,7 @@ class Measured:
     pacer: Pacer = field(repr=False)
 
 
-def _ideal(limiter: Limiter, durations: Sequence[float]) -> tuple[float, float]:
+def ideal(limiter: Limiter, durations: Sequence[float]) -> tuple[float, float]:
     now, ends = 0.0, list[float]()
     latest = 0.0
     for duration in durations:
@@ -340,7 +341,7 @@ def measure(scenario: Scenario, seed: int) -> Measured:
     """Run the scenario to its last acceptance."""
     rng = random.Random(seed)
     durations = [rng.uniform(scenario.shortest, scenario.longest) for _ in range(scenario.tasks)]
-    ideal_last, ideal_end = _ideal((scenario.fair or scenario.limiter)(random.Random(seed)), durations)
+    ideal_last, ideal_end = ideal((scenario.fair or scenario.limiter)(random.Random(seed)), durations)
     pacer = Pacer(rng=random.Random(seed + 1), limits=scenario.limits)
     if scenario.record is not None:
         pacer.teach(scenario.record, 0.0, 60.0)

@@ -17,14 +17,14 @@ import time
 import weakref
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 from attrs import define, evolve, field
 
 from wanasync.models import GateStatistics, Limits
 from wanasync.rules.pacing import Pacer, PaceRecord, Permit
 
-__all__ = ["Gate", "Ticket"]
+__all__ = ["AnyGate", "Gate", "SettledAs", "Ticket"]
 
 BATCH_SHARE = 4
 """Of so many admissions one is a batch's when both kinds wait, so that interactive calls can't starve a batch."""
@@ -32,7 +32,7 @@ GATES_KEPT = 16
 """Gates stay known without a session, so that a program that opens one session per video needn't learn anew."""
 
 
-class _Settled(enum.Enum):
+class SettledAs(enum.Enum):
     """What became of a ticket."""
 
     NO = "not settled"
@@ -51,13 +51,13 @@ class Ticket:
     the reply, say. A ticket lost altogether stops counting as on the wire after ten minutes.
     """
 
-    gate: Gate = field(repr=False)
+    gate: AnyGate = field(repr=False)
     number: int
-    _settled: _Settled = field(default=_Settled.NO, alias="settled")
+    _settled: SettledAs = field(default=SettledAs.NO, alias="settled")
 
     @property
     def is_settled(self) -> bool:
-        return self._settled is not _Settled.NO
+        return self._settled is not SettledAs.NO
 
     def release(self) -> None:
         """Settle as unknown unless settled already."""
@@ -70,10 +70,31 @@ class Ticket:
     def __exit__(self, *_: object) -> None:
         self.release()
 
-    def _settle(self, outcome: _Settled) -> None:
+    def settle(self, outcome: SettledAs) -> None:
+        """For the gate's use."""
         if self.is_settled:
             raise RuntimeError(f"ticket {self.number} is settled twice: {self._settled.value}, then {outcome.value}")
         self._settled = outcome
+
+
+class AnyGate(Protocol):
+    """A gate as those see it who submit: `Gate`, or `wanasync.engine.shared_gate.SharedGate`."""
+
+    async def admit(self, *, interactive: bool = False, again: bool = False) -> Ticket: ...
+    def accepted(self, ticket: Ticket, task_id: str) -> None: ...
+    def throttled(self, ticket: Ticket, retry_after: float | None = None, *, firm: bool = False) -> None: ...
+    def refused(self, ticket: Ticket) -> None: ...
+    def never_sent(self, ticket: Ticket) -> None: ...
+    def release(self, ticket: Ticket) -> None: ...
+    def unknown(self, ticket: Ticket) -> None: ...
+    def finished(self, task_id: str) -> None: ...
+    def track(self, task_id: str) -> None: ...
+    def hold(self, reason: str) -> None: ...
+    def resume(self, reason: str) -> None: ...
+    def limit(self, limits: Limits) -> None: ...
+    def teach(self, record: PaceRecord) -> None: ...
+    def learned(self) -> PaceRecord: ...
+    def statistics(self) -> GateStatistics: ...
 
 
 @define(eq=False)
@@ -199,7 +220,7 @@ class Gate:
             if waiter.ticket is None:
                 self._leave(waiter)
             else:
-                waiter.ticket._settle(_Settled.NEVER_SENT)
+                waiter.ticket.settle(SettledAs.NEVER_SENT)
                 self._pacer.never_sent(waiter.ticket.number, now, failed=False)
             self._admit_due(now)
 
@@ -275,7 +296,7 @@ class Gate:
         """The provider made the task `task_id` of it."""
         with self._lock:
             now = self._now()
-            ticket._settle(_Settled.ACCEPTED)
+            ticket.settle(SettledAs.ACCEPTED)
             self._pacer.accepted(ticket.number, now, task_id)
             self._admit_due(now)
 
@@ -286,7 +307,7 @@ class Gate:
         """
         with self._lock:
             now = self._now()
-            ticket._settle(_Settled.THROTTLED)
+            ticket.settle(SettledAs.THROTTLED)
             self._pacer.throttled(ticket.number, now, retry_after, firm=firm)
             self._admit_due(now)
 
@@ -294,7 +315,7 @@ class Gate:
         """The provider refused it for good (400, 402, …)."""
         with self._lock:
             now = self._now()
-            ticket._settle(_Settled.REFUSED)
+            ticket.settle(SettledAs.REFUSED)
             self._pacer.refused(ticket.number, now)
             self._admit_due(now)
 
@@ -302,7 +323,7 @@ class Gate:
         """The provider was not reached."""
         with self._lock:
             now = self._now()
-            ticket._settle(_Settled.NEVER_SENT)
+            ticket.settle(SettledAs.NEVER_SENT)
             self._pacer.never_sent(ticket.number, now)
             self._admit_due(now)
 
@@ -310,7 +331,7 @@ class Gate:
         """Give an admitted ticket back unused; nothing was sent and nothing is wrong."""
         with self._lock:
             now = self._now()
-            ticket._settle(_Settled.NEVER_SENT)
+            ticket.settle(SettledAs.NEVER_SENT)
             self._pacer.never_sent(ticket.number, now, failed=False)
             self._admit_due(now)
 
@@ -318,7 +339,7 @@ class Gate:
         """It was sent and its reply lost."""
         with self._lock:
             now = self._now()
-            ticket._settle(_Settled.UNKNOWN)
+            ticket.settle(SettledAs.UNKNOWN)
             self._pacer.unknown(ticket.number, now)
             self._admit_due(now)
 

@@ -23,11 +23,12 @@ from wanasync.edges.transport import Transport
 from wanasync.engine.announcer import Announcer, Emit, as_listeners
 from wanasync.engine.batch import Batch, Requests
 from wanasync.engine.callbacks import CALLBACK_WAIT, CallbackDesk, Callbacks
-from wanasync.engine.gate import Gate
+from wanasync.engine.gate import AnyGate, Gate
 from wanasync.engine.homes import OpenJournal
 from wanasync.engine.poller import Poller
 from wanasync.engine.recent import RecentTasks
 from wanasync.engine.saver import Saver
+from wanasync.engine.shared_gate import SharedGate, SharedLimit
 from wanasync.engine.submitter import NeverSent, NoLog, Submitter
 from wanasync.engine.task import Following, Task
 from wanasync.errors import (
@@ -52,7 +53,7 @@ __all__ = ["Task", "WanSession"]
 
 T = TypeVar("T")
 
-logger: logging.Logger = logging.getLogger("wanasync.session")
+logger = logging.getLogger("wanasync.session")
 
 READ_ATTEMPTS = 4
 _secrets = random.SystemRandom()
@@ -67,7 +68,8 @@ class WanSession:
     `client_session` serves the API, a `download_session` the video links; neither is ever closed here, and the key
     is sent to the API's origin only. `on_event` is a listener or several, each called with each event, see
     `wanasync.events`; an async one is awaited beside the work. `callbacks` is a `wanasync.webhooks.CallbackReceiver`:
-    each submission then carries a callback URL of its own, and polling is the safety net only. `clock` gives unix
+    each submission then carries a callback URL of its own, and polling is the safety net only. `shared_limit` names a
+    PostgreSQL database through which many processes keep to one limit, see `SharedLimit`. `clock` gives unix
     seconds.
 
     Raises `ConfigError` where no key is given or the provider can't reach the receiver; each call raises
@@ -85,15 +87,17 @@ class WanSession:
         trace_configs: Sequence[aiohttp.TraceConfig] = (),
         on_event: events.Listener | Iterable[events.Listener] | None = None,
         callbacks: Callbacks | None = None,
+        shared_limit: str | SharedLimit | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.config: Config = _settled(api_key, base_url, config)
+        self.config = _settled(api_key, base_url, config)
         self._sessions = {"client_session": client_session, "download_session": download_session}
         self._trace_configs = trace_configs
         self._listeners = as_listeners(on_event)
         if callbacks is not None:
             check_reachable(callbacks.public_url, self.config.base_url)
         self._callbacks = callbacks
+        self._shared_limit = SharedLimit(shared_limit) if isinstance(shared_limit, str) else shared_limit
         self._desk: CallbackDesk | None = None
         self._clock = clock
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -108,9 +112,9 @@ class WanSession:
         self._number = next(_numbers)
         self._announcer = Announcer(self._listeners)
         emit = self._emit = self._announcer if self._listeners else None
+        self._gate = await self._open_gate()
         self._transport = Transport(config, **self._sessions, trace_configs=self._trace_configs)
         await self._transport.__aenter__()
-        self._gate = Gate.shared(config.base_url, config.api_key or "", limits=config.limits)
         jitter = random.Random()  # noqa: S311 — spreads polls, keeps no secret
         self._poller = Poller(
             self._ask,
@@ -140,6 +144,12 @@ class WanSession:
     ) -> None:
         await self.close()
 
+    async def _open_gate(self) -> AnyGate:
+        config, key = self.config, self.config.api_key or ""
+        if self._shared_limit is not None:
+            return await self._shared_limit.open(config.base_url, key, limits=config.limits)
+        return Gate.shared(config.base_url, key, limits=config.limits)
+
     async def close(self) -> None:
         """Stop waiting and downloading, finish the submissions on the wire, close what was opened. Tasks go on."""
         if not self._open:
@@ -150,6 +160,8 @@ class WanSession:
             await self._desk.close()
         await self._poller.close()
         await self._saver.close()
+        if isinstance(self._gate, SharedGate):
+            await self._gate.close()
         if self._emit is not None:
             closed = events.SessionClosed(at=self._clock(), session=self._number, statistics=self._statistics())
             self._emit(closed)

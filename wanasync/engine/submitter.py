@@ -17,13 +17,13 @@ from wanasync import events
 from wanasync.config import Config
 from wanasync.edges.transport import ReplyLostError, Transport
 from wanasync.engine.announcer import Emit
-from wanasync.engine.gate import Gate, Ticket
+from wanasync.engine.gate import AnyGate, Ticket
 from wanasync.errors import APIConnectionError, APIError
 from wanasync.models import TaskSnapshot, VideoRequest
 from wanasync.rules import calls
 from wanasync.rules.replies import Accepted, Refused, Throttled, Unknown, read_submission
 
-logger: logging.Logger = logging.getLogger("wanasync.submit")
+logger = logging.getLogger("wanasync.submit")
 
 
 class NeverSent:
@@ -63,7 +63,7 @@ class Submitter:
         self,
         config: Config,
         transport: Transport,
-        gate: Gate,
+        gate: AnyGate,
         *,
         clock: Callable[[], float],
         emit: Emit | None = None,
@@ -76,8 +76,8 @@ class Submitter:
         self._pauses_told = gate.statistics().pauses
         self._under_way: set[asyncio.Task[SubmitResult]] = set()
         self.recently_accepted: deque[str] = deque(maxlen=10_000)
-        self.credits_reserved: float = 0.0
-        self.unknown: int = 0
+        self.credits_reserved = 0.0
+        self.unknown = 0
 
     async def submit(
         self,

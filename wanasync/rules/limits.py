@@ -447,6 +447,7 @@ class Quota:
         return max(min(2, (tasks + 5) // 10), tasks // 20)
 
 
+@define
 class Hints:
     """What the provider's hints are worth: a computed one counts down while we wait, a fixed phrase does not.
 
@@ -454,9 +455,8 @@ class Hints:
     a hint falls by one. None while nothing is known, infinite for a fixed phrase.
     """
 
-    def __init__(self) -> None:
-        self.scale: float | None = None
-        self._first: tuple[float, float] | None = None
+    scale: float | None = None
+    _first: tuple[float, float] | None = None
 
     def heard(self, hint: float | None, now: float) -> None:
         if hint is None:

@@ -20,11 +20,10 @@ Nothing here does I/O or reads a clock: `now` (seconds, any monotonic base) and 
 
 from __future__ import annotations
 
-import itertools
 import math
 import random
 
-from attrs import evolve, frozen
+from attrs import define, evolve, field, frozen
 
 from wanasync.models import GateStatistics, Limits
 from wanasync.rules.limits import LONGEST_WINDOW
@@ -39,6 +38,8 @@ LOST_AFTER = 600.0
 """Seconds after which a submission on the wire is taken for lost by its caller."""
 TASK_LIFETIME = 7200.0
 """Seconds after which a task whose end nobody told us no longer fills a place of the quota."""
+MOST_EARLY = 256
+"""Ends of unknown tasks that are remembered in case that their submissions' replies are still to come."""
 _NEVER = math.inf
 
 
@@ -60,29 +61,46 @@ class Permit:
     why: str = ""
 
 
+@define(eq=False, init=False)
 class Pacer:
     """Decides who may go when, for one provider and key. Not thread-safe; see `wanasync.engine.gate` for the shell.
 
     Each submission is a number from `send` that is given back exactly once: `accepted`, `throttled`, `refused`,
     `unknown` or `never_sent`. Known `limits` are never exceeded nor probed, but refusals are obeyed all the same.
     `most_on_wire` bounds the submissions that await their reply at once.
+
+    Tasks are known by their ids. A caller who keeps these itself gives None instead, and tells each beginning (`track`)
+    and each end once.
     """
 
-    def __init__(self, *, rng: random.Random, limits: Limits | None = None, most_on_wire: int = 32) -> None:
-        self._rng = rng
-        self._most_on_wire = most_on_wire
-        self._numbers = itertools.count(1)
-        self._wire: dict[int, Sent] = {}
-        self._tasks: dict[str, float] = {}
-        self._finished_early: set[str] = set()
-        self._beliefs = Beliefs()
-        self._pause: Pause | None = None
-        self._last_sent = self._last_reply = -_NEVER
-        self._run_of_accepted = 0
-        self._not_sent_in_a_row = 0
-        self._submitted = self._accepted = self._throttled = self._pauses = 0
+    _rng: random.Random = field(metadata={"state": False})
+    _most_on_wire: int = field(metadata={"state": False})
+    _last_number: int = 0
+    _wire: dict[int, Sent] = field(factory=dict)
+    _tasks: dict[str, float] = field(factory=dict)
+    _counted: int = 0
+    _finished_early: dict[str, None] = field(factory=dict)
+    _beliefs: Beliefs = field(factory=Beliefs)
+    _pause: Pause | None = None
+    _last_sent: float = -_NEVER
+    _last_reply: float = -_NEVER
+    _run_of_accepted: int = 0
+    _not_sent_in_a_row: int = 0
+    _submitted: int = 0
+    _accepted: int = 0
+    _throttled: int = 0
+    _pauses: int = 0
+
+    def __init__(
+        self, *, rng: random.Random, limits: Limits | None = None, most_on_wire: int = 32, numbers_after: int = 0
+    ) -> None:
+        self.__attrs_init__(rng, most_on_wire, numbers_after)
         if limits is not None:
             self.limit(limits)
+
+    def resume(self, *, rng: random.Random, most_on_wire: int) -> None:
+        """Go on from a state that was kept, which these are no part of."""
+        self._rng, self._most_on_wire = rng, most_on_wire
 
     # ---- what the shell asks
 
@@ -94,9 +112,11 @@ class Pacer:
         """
         return self.permit(now).at
 
-    def permit(self, now: float) -> Permit:
-        """`earliest`, and all that `send` has to know."""
+    def permit(self, now: float, *, spare: int = 0) -> Permit:
+        """`earliest`, and all that `send` has to know. So many places, where they are counted, are to be left free."""
         permit = self._permit(now)
+        if spare and permit.at <= now and permit.role is Role.NORMAL:
+            permit = self._sparing_permit(now, spare)
         return permit if permit.at < _NEVER else evolve(permit, at=self._forgotten_at())
 
     def send(self, now: float, permit: Permit | None = None) -> int:
@@ -106,7 +126,7 @@ class Pacer:
             raise RuntimeError("a submission was let through before its time")
         if not self._wire:
             self._finished_early.clear()
-        number = next(self._numbers)
+        self._last_number = number = self._last_number + 1
         self._wire[number] = Sent(now, permit.role, self._pauses)
         self._last_sent = now
         self._submitted += 1
@@ -116,21 +136,31 @@ class Pacer:
             self._beliefs.bucket.take(now)
         return number
 
+    def room(self, now: float) -> int:
+        """How many may go at once if nothing speaks against the first; a guess where no limit is known."""
+        wire = len(self._wire)
+        room = min(self._wire_limit(now) - wire, self._beliefs.window.room(now, wire))
+        return max(int(room), 1)
+
+    def seen(self, number: int) -> bool:
+        """Whether the submission is still on the wire."""
+        return number in self._wire
+
     # ---- what the shell tells
 
-    def accepted(self, number: int, now: float, task_id: str) -> None:
-        """The provider made a task of it."""
+    def accepted(self, number: int, now: float, task_id: str | None) -> None:
+        """The provider made a task of it, which a caller who keeps the ids has tracked already."""
         sent = self._answered(number, now)
         self._accepted += 1
         self._run_of_accepted += 1
         self._take_place(now)
         if task_id in self._finished_early:
-            self._finished_early.discard(task_id)
-        else:
-            self._tasks[task_id] = now
+            del self._finished_early[task_id]
+        elif task_id is not None:
+            self.track(task_id, now)
         if sent is not None:
             self._passed(number, sent, now)
-        self._beliefs.quota.reached(len(self._tasks), now)
+        self._beliefs.quota.reached(self._unfinished, now)
         self._explain_if_due(now)
 
     def throttled(self, number: int, now: float, hint: float | None = None, *, firm: bool = False) -> None:
@@ -178,11 +208,13 @@ class Pacer:
             self._pause = Pause(now, now, Role.NORMAL, now, "the provider was not reached", until=now + wait)
         self._explain_if_due(now)
 
-    def finished(self, task_id: str, now: float) -> None:
+    def finished(self, task_id: str | None, now: float) -> None:
         """A task ended, so its place in the quota is free. May come before the reply to its submission was read."""
-        if self._tasks.pop(task_id, None) is None:
+        if task_id is None:
+            self._counted = max(self._counted - 1, 0)
+        elif self._tasks.pop(task_id, None) is None:
             if self._wire:
-                self._finished_early.add(task_id)
+                self._note_early(task_id)
             return
         self._beliefs.finished += 1
         pause = self._pause
@@ -191,12 +223,17 @@ class Pacer:
         if pause.awaits_task and not pause.firm:
             pause.awaited -= 1
             quota = self._beliefs.quota.tasks
-            if pause.awaited <= 0 and (quota is None or len(self._tasks) < quota):
+            if pause.awaited <= 0 and (quota is None or self._unfinished < quota):
                 pause.until = min(now, pause.until)
 
-    def track(self, task_id: str, now: float) -> None:
+    def track(self, task_id: str | None, now: float) -> None:
         """A task of an earlier run that is still unfinished."""
-        self._tasks[task_id] = now
+        if task_id is None:
+            self._counted += 1
+        else:
+            # As the youngest, even where it was known: the oldest are found at the front.
+            self._tasks.pop(task_id, None)
+            self._tasks[task_id] = now
 
     def limit(self, limits: Limits) -> None:
         """Take known limits as they are; what they leave open is still found from replies."""
@@ -215,6 +252,15 @@ class Pacer:
         if rate.at == quota.at:
             return quota if rate.role is Role.NORMAL else rate
         return rate if rate.at > quota.at else quota
+
+    def _sparing_permit(self, now: float, spare: int) -> Permit:
+        window, tasks = self._beliefs.window, self._beliefs.quota.tasks
+        why = "the places that are left are kept for interactive calls"
+        if tasks is not None and self._unfinished + len(self._wire) + min(spare, tasks // 4) >= tasks:
+            return Permit(_NEVER, why=why)
+        if window.requests is None or self._beliefs.bucket is not None:
+            return Permit(now)
+        return Permit(window.earliest(now, len(self._wire) + min(spare, window.requests // 4)), why=why)
 
     def _canary_permit(self, pause: Pause, now: float) -> Permit:
         if pause.canary is not None:
@@ -277,9 +323,9 @@ class Pacer:
 
     def _quota_permit(self, now: float, look_at: float) -> Permit:
         quota = self._beliefs.quota
-        if quota.tasks is None or len(self._tasks) + len(self._wire) < quota.tasks:
+        if quota.tasks is None or self._unfinished + len(self._wire) < quota.tasks:
             return Permit(now)
-        why = f"{len(self._tasks)} unfinished tasks fill the provider's quota"
+        why = f"{self._unfinished} unfinished tasks fill the provider's quota"
         if self._wire or (quota.ceiling is not None and quota.tasks >= quota.ceiling):
             return Permit(_NEVER, why=why)
         return Permit(max(min(self._beliefs.quota_probing.at, look_at), now), Role.QUOTA_PROBE, why)
@@ -303,7 +349,7 @@ class Pacer:
             self._pause = None
             self._beliefs.opened(pause, now)
         elif sent.role is not Role.NORMAL:
-            self._beliefs.passed(sent.role, len(self._tasks), now)
+            self._beliefs.passed(sent.role, self._unfinished, now)
         elif self._pauses:
             self._beliefs.confirm_window(now)
 
@@ -341,10 +387,19 @@ class Pacer:
             return
         if pause.stragglers and now < pause.began + STRAGGLERS_PATIENCE:
             return
-        self._beliefs.explain(pause, len(self._tasks), now)
+        self._beliefs.explain(pause, self._unfinished, now)
         self._run_of_accepted = 0
 
     # ---- keeping
+
+    @property
+    def _unfinished(self) -> int:
+        return len(self._tasks) + self._counted
+
+    def _note_early(self, task_id: str) -> None:
+        if len(self._finished_early) >= MOST_EARLY:
+            del self._finished_early[next(iter(self._finished_early))]
+        self._finished_early[task_id] = None
 
     def _forget(self, now: float) -> None:
         """What a caller lost track of must not hold the others up for ever."""

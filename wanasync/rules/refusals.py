@@ -89,19 +89,23 @@ class Pause:
         self.failures = earlier.failures + (self.sent >= earlier.began + earlier.announced)
 
 
+@define(eq=False)
 class Beliefs:
     """The limits as they are believed to be. Of `bucket` and `window` the bucket counts while there is one."""
 
-    def __init__(self) -> None:
-        self.kind = RateKind.UNKNOWN
-        self.window = Window()
-        self.bucket: Bucket | None = None
-        self.quota = Quota()
-        self.rate_probing = Probing(gap=ASSUMED_WINDOW, longest=6 * ASSUMED_WINDOW, shortest=ASSUMED_WINDOW)
-        self.quota_probing = Probing(gap=4 * ASSUMED_WINDOW, longest=64 * ASSUMED_WINDOW, shortest=ASSUMED_WINDOW)
-        self.hints = Hints()
-        self.finished = 0
-        self._opened_early: float | None = None
+    kind: RateKind = RateKind.UNKNOWN
+    window: Window = field(factory=Window)
+    bucket: Bucket | None = None
+    quota: Quota = field(factory=Quota)
+    rate_probing: Probing = field(
+        factory=lambda: Probing(gap=ASSUMED_WINDOW, longest=6 * ASSUMED_WINDOW, shortest=ASSUMED_WINDOW)
+    )
+    quota_probing: Probing = field(
+        factory=lambda: Probing(gap=4 * ASSUMED_WINDOW, longest=64 * ASSUMED_WINDOW, shortest=ASSUMED_WINDOW)
+    )
+    hints: Hints = field(factory=Hints)
+    finished: int = 0
+    _opened_early: float | None = None
 
     def limit(self, limits: Limits) -> None:
         """Take known limits as they are; what they leave open is still found from replies."""

@@ -18,7 +18,7 @@ from wanasync.errors import ConfigError, JournalError
 
 __all__ = ["Connection", "Database", "fetch", "is_passing"]
 
-logger: logging.Logger = logging.getLogger("wanasync.postgres")
+logger = logging.getLogger("wanasync.postgres")
 
 T = TypeVar("T")
 
@@ -41,10 +41,12 @@ class Database:
 
     `dsn` is what libpq takes, TLS included (`sslmode=verify-full`, `sslrootcert=`). `patience` is how many seconds a
     lost connection is tried to be made again before whoever waits gets a `JournalError`; `answer_within` those that the
-    server has for one transaction, after which the connection is taken for lost.
+    server has for one transaction, after which the connection is taken for lost; `subject` what errors speak of.
     """
 
-    def __init__(self, dsn: str, *, patience: float = 60.0, answer_within: float = 20.0) -> None:
+    def __init__(
+        self, dsn: str, *, patience: float = 60.0, answer_within: float = 20.0, subject: str = "the journal"
+    ) -> None:
         try:
             given = conninfo_to_dict(dsn)
         except psycopg.ProgrammingError as error:
@@ -52,7 +54,8 @@ class Database:
             raise ConfigError("is no address of a PostgreSQL database", "journal") from error.with_traceback(None)
         self.patience = patience
         self.answer_within = answer_within
-        self.label: str = _label(given)
+        self._subject = subject
+        self.label = _label(given)
         """Where it is, without who asks and with which password."""
         self._conninfo = make_conninfo("", **(_NETWORK | given))
         self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
@@ -107,7 +110,7 @@ class Database:
             await asyncio.sleep(wait)
 
     def error(self, what: str, error: Exception) -> JournalError:
-        return JournalError(f"the journal {what}: {_words(error)}", self.label)
+        return JournalError(f"{self._subject} {what}: {_words(error)}", self.label)
 
 
 def is_passing(error: Exception) -> bool:

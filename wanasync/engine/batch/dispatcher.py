@@ -17,7 +17,7 @@ from wanasync.engine.batch.lost import LostAndFound
 from wanasync.engine.batch.run import STOPS_THE_LANE, Run, stop_reason
 from wanasync.engine.batch.teller import name_of
 from wanasync.engine.callbacks import CallbackDesk
-from wanasync.engine.gate import Gate, Ticket
+from wanasync.engine.gate import AnyGate, Ticket
 from wanasync.engine.submitter import NeverSent, SubmitResult, Submitter
 from wanasync.errors import APIError, BudgetExceededError, JournalError, WanError
 from wanasync.models import OutcomeState, TaskSnapshot
@@ -30,7 +30,7 @@ from wanasync.rules.replies import Accepted, Refused, Throttled, Unknown
 
 __all__ = ["Dispatcher"]
 
-logger: logging.Logger = logging.getLogger("wanasync.batch")
+logger = logging.getLogger("wanasync.batch")
 
 OUTAGE_BASE, OUTAGE_CAP = 1.0, 60.0
 
@@ -44,7 +44,7 @@ class Dispatcher:
     def __init__(
         self,
         run: Run,
-        gate: Gate,
+        gate: AnyGate,
         submitter: Submitter,
         learned: Learned,
         lost: LostAndFound,

@@ -19,7 +19,7 @@ from wanasync.engine.batch.lost import LostAndFound
 from wanasync.engine.batch.run import Run
 from wanasync.engine.batch.teller import Teller
 from wanasync.engine.callbacks import CallbackDesk
-from wanasync.engine.gate import Gate
+from wanasync.engine.gate import AnyGate
 from wanasync.engine.homes import OpenJournal, opener
 from wanasync.engine.pace_log import PaceLog
 from wanasync.engine.poller import Poller
@@ -61,7 +61,7 @@ class Batch:
         directory: Path,
         *,
         config: Config,
-        gate: Gate,
+        gate: AnyGate,
         poller: Poller,
         saver: Saver,
         submitter: Submitter,

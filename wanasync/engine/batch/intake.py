@@ -11,7 +11,7 @@ from wanasync.engine.batch.dispatcher import Dispatcher
 from wanasync.engine.batch.follower import Follower
 from wanasync.engine.batch.lost import LostAndFound
 from wanasync.engine.batch.run import Run, paid_task
-from wanasync.engine.gate import Gate
+from wanasync.engine.gate import AnyGate
 from wanasync.engine.reading import LIST, Requests, as_planned, chunks, fingerprint, known_list, missing_files
 from wanasync.errors import JournalError, RequestValidationError, WanError
 from wanasync.models import BatchItem, Outcome, OutcomeState, VideoRequest
@@ -24,7 +24,7 @@ from wanasync.rules.records import ItemRecord, PlannedItem
 
 __all__ = ["Intake"]
 
-logger: logging.Logger = logging.getLogger("wanasync.batch")
+logger = logging.getLogger("wanasync.batch")
 
 CHUNK = 200
 """Items planned in one journal transaction."""
@@ -41,7 +41,7 @@ class Intake:
         self,
         run: Run,
         requests: Requests,
-        gate: Gate,
+        gate: AnyGate,
         dispatcher: Dispatcher,
         lost: LostAndFound,
         follower: Follower,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from wanasync.engine.batch.run import Run
-from wanasync.engine.gate import Gate
+from wanasync.engine.gate import AnyGate
 from wanasync.rules.budget import PRICES
 from wanasync.rules.pacing import PaceRecord
 
@@ -15,7 +15,7 @@ PACE = "pace"
 class Learned:
     """Knows what is kept, so that only what has changed is written."""
 
-    def __init__(self, run: Run, gate: Gate) -> None:
+    def __init__(self, run: Run, gate: AnyGate) -> None:
         self._run = run
         self._gate = gate
         self._kept: dict[str, str] = {}

@@ -8,7 +8,7 @@ import logging
 from wanasync.engine.batch.follower import Follower
 from wanasync.engine.batch.run import Run
 from wanasync.engine.callbacks import CALLBACK_WAIT, CallbackDesk
-from wanasync.engine.gate import Gate
+from wanasync.engine.gate import AnyGate
 from wanasync.engine.recent import RecentTasks
 from wanasync.engine.submitter import Submitter
 from wanasync.errors import SubmissionUnknownError
@@ -19,7 +19,7 @@ from wanasync.rules.resolution import Resolution, Unanswered
 
 __all__ = ["LostAndFound"]
 
-logger: logging.Logger = logging.getLogger("wanasync.batch")
+logger = logging.getLogger("wanasync.batch")
 
 LOOK_UP_AFTER = 15.0
 """Seconds after a lost reply before the provider's list is asked: a task may be some time in coming there, and replies
@@ -34,7 +34,7 @@ class LostAndFound:
     def __init__(
         self,
         run: Run,
-        gate: Gate,
+        gate: AnyGate,
         submitter: Submitter,
         recent: RecentTasks,
         desk: CallbackDesk | None,

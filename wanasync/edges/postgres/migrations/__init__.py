@@ -86,7 +86,7 @@ _GRANTS = (
     "GRANT USAGE ON SCHEMA wanasync TO {role}",
     "GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA wanasync TO {role}",
     "REVOKE INSERT, UPDATE ON wanasync.migration, wanasync.state FROM {role}",
-    "GRANT DELETE ON wanasync.writer, wanasync.pace_sample TO {role}",
+    "GRANT DELETE ON wanasync.writer, wanasync.pace_sample, wanasync.pace_task TO {role}",
 )
 
 
