@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import enum
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 from attrs import field, frozen
 
@@ -61,7 +61,14 @@ class JSONObject(dict[str, Any]):
     def _refuse(self, *_: object, **__: object) -> NoReturn:
         raise TypeError("a JSONObject can't be changed; make a new one")
 
-    __setitem__ = __delitem__ = update = setdefault = pop = popitem = clear = __ior__ = _refuse
+    __setitem__: ClassVar[Callable[..., NoReturn]] = _refuse
+    __delitem__: ClassVar[Callable[..., NoReturn]] = _refuse
+    update: ClassVar[Callable[..., NoReturn]] = _refuse
+    setdefault: ClassVar[Callable[..., NoReturn]] = _refuse
+    pop: ClassVar[Callable[..., NoReturn]] = _refuse
+    popitem: ClassVar[Callable[..., NoReturn]] = _refuse
+    clear: ClassVar[Callable[..., NoReturn]] = _refuse
+    __ior__: ClassVar[Callable[..., NoReturn]] = _refuse
 
     def __hash__(self) -> int:  # type: ignore[override]
         return hash(json.dumps(self, sort_keys=True))

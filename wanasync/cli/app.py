@@ -24,7 +24,7 @@ P = ParamSpec("P")
 
 _PACE = "Limits"
 
-app = typer.Typer(
+app: typer.Typer = typer.Typer(
     name="wanasync",
     help="Prompts go in, video files come out; neither a paid task nor a finished video is ever lost.",
     no_args_is_help=True,

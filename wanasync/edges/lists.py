@@ -69,8 +69,8 @@ class RequestList:
         format: str | None = None,  # noqa: A002 — the word a user looks for, on the command line too
         defaults: Mapping[str, Any] | None = None,
     ) -> None:
-        self.name = "stdin" if str(source) == "-" else str(source)
-        self.format = format or _format_of(source)
+        self.name: str = "stdin" if str(source) == "-" else str(source)
+        self.format: str = format or _format_of(source)
         if self.format not in FORMATS:
             raise ListError(f"{self.format!r} is not a kind of list (there are {', '.join(FORMATS)})")
         self._defaults = dict(defaults or {})

@@ -198,7 +198,7 @@ class SharedKey:
     def __init__(self, limiter: Limiter, *, rate: float) -> None:
         self.limiter = limiter
         self.rate = rate
-        self.taken = 0
+        self.taken: int = 0
         self._next: float | None = None
 
     def wait(self, now: float, load: Load, /) -> float:

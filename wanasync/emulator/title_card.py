@@ -82,7 +82,7 @@ class Backdrop:
     def __init__(self, prompt: str, width: int, height: int) -> None:
         # Rows of a multiple of 8 pixels of 4 bytes need no padding, whatever the CPU.
         long, short = 24, 16
-        self.size = (long, short) if width >= height else (short, long)
+        self.size: tuple[int, int] = (long, short) if width >= height else (short, long)
         seed = sha256(prompt.encode("utf-8", "surrogatepass")).digest()
         ground, *lights = (_colour(code) for code in PALETTES[seed[0] % len(PALETTES)])
         self._ground = ground
@@ -250,7 +250,7 @@ class Ticker:
 
     def __init__(self, layout: Layout, seconds: float, caption: str, library: FontLibrary) -> None:
         self._layout, self._seconds, self._library = layout, seconds, library
-        self.box = layout.strip
+        self.box: Box = layout.strip
         width, height = self.box.size
         self._baseline = layout.small
         self._line_top = height - max(2, round(0.9 * layout.unit)) - round(layout.unit)

@@ -34,7 +34,7 @@ STYLE = 1  # part of each cache key: raise it when videos are to look different
 LARGEST_SIDE = 4096
 LONGEST = 60  # seconds
 
-log = logging.getLogger("wanasync.emulator")
+log: logging.Logger = logging.getLogger("wanasync.emulator")
 
 TINY_CLIP: bytes = files("wanasync.emulator").joinpath("data/tiny.mp4").read_bytes()
 """A playable MP4 of a few KB, for loads; made by `python -m wanasync.emulator.make_tiny_clip`."""

@@ -16,7 +16,7 @@ from wanasync.events import EVENTS_HELD, LISTENER_SECONDS, Event, EventsDropped,
 
 __all__ = ["Announcer", "Emit", "as_listeners"]
 
-logger = logging.getLogger("wanasync.events")
+logger: logging.Logger = logging.getLogger("wanasync.events")
 
 Emit = Callable[[Event], None]
 

@@ -20,7 +20,7 @@ __all__ = ["CALLBACK_WAIT", "CallbackDesk", "Callbacks"]
 
 V = TypeVar("V")
 
-logger = logging.getLogger("wanasync.callbacks")
+logger: logging.Logger = logging.getLogger("wanasync.callbacks")
 
 CALLBACK_WAIT = 900.0
 """Seconds for which a submission without a reply is waited for: the task takes minutes, and calls back when it ends."""

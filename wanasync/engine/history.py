@@ -62,7 +62,7 @@ class BatchHistory:
     """
 
     def __init__(self, directory: str | os.PathLike[str], *, journal: str | OpenJournal | None = None) -> None:
-        self.directory = Path(directory)
+        self.directory: Path = Path(directory)
         self._open_journal = opener(journal)
         self._read_at: str | None = None
         self._mark: _Mark | None = None

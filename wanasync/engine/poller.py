@@ -38,7 +38,7 @@ from wanasync.rules.tracking import TaskTrack
 
 __all__ = ["Listener", "Poller"]
 
-logger = logging.getLogger("wanasync.poll")
+logger: logging.Logger = logging.getLogger("wanasync.poll")
 
 Listener = Callable[[TaskSnapshot | WanError], None]
 Ask = Callable[[str], Awaitable[TaskSnapshot]]

@@ -14,7 +14,7 @@ from wanasync.rules.resolution import Listed, Lost, Resolution, reach, resolve
 
 __all__ = ["RecentTasks"]
 
-logger = logging.getLogger("wanasync.recent")
+logger: logging.Logger = logging.getLogger("wanasync.recent")
 
 MOST = 5000
 """Tasks read of a list at most: what is older is older than a day at any pace seen."""
@@ -28,7 +28,7 @@ class RecentTasks:
 
     def __init__(self, read_page: Callable[[int, str | None], Awaitable[TaskPage]]) -> None:
         self._read_page = read_page
-        self.is_offered = True
+        self.is_offered: bool = True
 
     async def all(self, status: str | None = None) -> AsyncIterator[TaskSnapshot]:
         """Each task once, though pages shift while they are read. Raises `APIError`, `APIConnectionError`."""

@@ -36,7 +36,7 @@ from wanasync.rules.links import death_of
 
 __all__ = ["MAX_RENEWALS", "Saver", "is_passing"]
 
-logger = logging.getLogger("wanasync.saver")
+logger: logging.Logger = logging.getLogger("wanasync.saver")
 
 MAX_RENEWALS = 2
 """Fresh links asked for in a row for one video; one that gives bytes starts the count anew."""

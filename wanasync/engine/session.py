@@ -53,7 +53,7 @@ __all__ = ["Task", "WanSession"]
 
 T = TypeVar("T")
 
-logger = logging.getLogger("wanasync.session")
+logger: logging.Logger = logging.getLogger("wanasync.session")
 
 READ_ATTEMPTS = 4
 _secrets = random.SystemRandom()
@@ -90,7 +90,7 @@ class WanSession:
         shared_limit: str | SharedLimit | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.config = _settled(api_key, base_url, config)
+        self.config: Config = _settled(api_key, base_url, config)
         self._sessions = {"client_session": client_session, "download_session": download_session}
         self._trace_configs = trace_configs
         self._listeners = as_listeners(on_event)

@@ -23,7 +23,7 @@ from wanasync.models import TaskSnapshot, VideoRequest
 from wanasync.rules import calls
 from wanasync.rules.replies import Accepted, Refused, Throttled, Unknown, read_submission
 
-logger = logging.getLogger("wanasync.submit")
+logger: logging.Logger = logging.getLogger("wanasync.submit")
 
 
 class NeverSent:
@@ -76,8 +76,8 @@ class Submitter:
         self._pauses_told = gate.statistics().pauses
         self._under_way: set[asyncio.Task[SubmitResult]] = set()
         self.recently_accepted: deque[str] = deque(maxlen=10_000)
-        self.credits_reserved = 0.0
-        self.unknown = 0
+        self.credits_reserved: float = 0.0
+        self.unknown: int = 0
 
     async def submit(
         self,

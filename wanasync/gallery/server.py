@@ -67,8 +67,8 @@ class Gallery:
         command: str | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.directory = os.fspath(directory)
-        self.url = ""
+        self.directory: str = os.fspath(directory)
+        self.url: str = ""
         self._port = port
         self._given = source
         self._command = command

@@ -96,7 +96,7 @@ class JSONWindow:
         self._text = ""
         self._at = 0
         self._line_start = 0  # index in `_text`; negative when the line began before the window
-        self.line = 1
+        self.line: int = 1
 
     def peek(self) -> str:
         """The next character that is no space, where the reader then stands; empty at the end of the text."""

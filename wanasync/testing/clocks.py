@@ -109,7 +109,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         self._work: set[asyncio.Future[Any] | concurrent.futures.Future[Any]] = set()
         self._holds = 0
         self._holds_lock = threading.Lock()
-        self.jumps = 0
+        self.jumps: int = 0
         super().__init__(self._virtual_selector)
         self.set_default_executor(self._executor)
         self._own_descriptors = len(self._virtual_selector.get_map())

@@ -22,8 +22,8 @@ def _fixture(scope: Scope) -> object:
     return stage
 
 
-on_session_loop = _fixture("session")
-on_package_loop = _fixture("package")
-on_module_loop = _fixture("module")
-on_class_loop = _fixture("class")
-on_function_loop = _fixture("function")
+on_session_loop: object = _fixture("session")
+on_package_loop: object = _fixture("package")
+on_module_loop: object = _fixture("module")
+on_class_loop: object = _fixture("class")
+on_function_loop: object = _fixture("function")

@@ -95,7 +95,7 @@ class FileMailbox:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         given = Path(path)
-        self.path = given / "callbacks.db" if given.is_dir() else given
+        self.path: Path = given / "callbacks.db" if given.is_dir() else given
         self._unwritten: list[tuple[Delivery, asyncio.Future[None]]] = []
         self._writer: asyncio.Task[None] | None = None
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CallbackReceiver", "ReceiverStatistics"]
 
-logger = logging.getLogger("wanasync.webhooks")
+logger: logging.Logger = logging.getLogger("wanasync.webhooks")
 
 Answer = tuple[int, dict[str, str], bytes]
 Scope = Mapping[str, Any]

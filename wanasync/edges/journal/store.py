@@ -83,10 +83,10 @@ class Store:
 
     def __init__(self, directory: Path, read_only: bool) -> None:
         self.directory = directory
-        self.path = directory / FOLDER / DATABASE
-        self.interrupted = 0
-        self.journal_id = ""
-        self.last_seq = 0
+        self.path: Path = directory / FOLDER / DATABASE
+        self.interrupted: int = 0
+        self.journal_id: str = ""
+        self.last_seq: int = 0
         self.repetitions: dict[int, int] = {}
         self._read_only = read_only
         self._lock_path = directory / FOLDER / LOCK

@@ -18,7 +18,7 @@ from wanasync.errors import ConfigError, JournalError
 
 __all__ = ["Connection", "Database", "fetch", "is_passing"]
 
-logger = logging.getLogger("wanasync.postgres")
+logger: logging.Logger = logging.getLogger("wanasync.postgres")
 
 T = TypeVar("T")
 
@@ -54,8 +54,9 @@ class Database:
             raise ConfigError("is no address of a PostgreSQL database", "journal") from error.with_traceback(None)
         self.patience = patience
         self.answer_within = answer_within
+        self.patience: float = patience
+        self.answer_within: float = answer_within
         self._subject = subject
-        self.label = _label(given)
         """Where it is, without who asks and with which password."""
         self._conninfo = make_conninfo("", **(_NETWORK | given))
         self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(

@@ -29,7 +29,9 @@ class Missing(Exception):  # noqa: N818 - not an error: it asks for something
 
     def __init__(self, *, keys: Sequence[int] = (), rows: Sequence[int] = (), names: Sequence[int] = ()) -> None:
         super().__init__(keys, rows, names)
-        self.keys, self.rows, self.names = keys, rows, names
+        self.keys: Sequence[int] = keys
+        self.rows: Sequence[int] = rows
+        self.names: Sequence[int] = names
 
 
 @define

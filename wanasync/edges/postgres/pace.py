@@ -21,7 +21,7 @@ from wanasync.rules.shared_pace import VERSION, Answer, Report, SharedPace, Task
 
 __all__ = ["PaceRow"]
 
-logger = logging.getLogger("wanasync.postgres")
+logger: logging.Logger = logging.getLogger("wanasync.postgres")
 
 ANSWER_WITHIN = 5.0
 """Seconds that the server has for one transaction."""

@@ -19,7 +19,7 @@ from wanasync.rules.records import ItemRecord
 
 __all__ = ["Collector"]
 
-logger = logging.getLogger("wanasync.batch")
+logger: logging.Logger = logging.getLogger("wanasync.batch")
 
 RESAVE_BASE, RESAVE_CAP = 30.0, 600.0
 """Seconds between two rounds of a download's attempts."""

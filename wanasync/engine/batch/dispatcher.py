@@ -30,7 +30,7 @@ from wanasync.rules.replies import Accepted, Refused, Throttled, Unknown
 
 __all__ = ["Dispatcher"]
 
-logger = logging.getLogger("wanasync.batch")
+logger: logging.Logger = logging.getLogger("wanasync.batch")
 
 OUTAGE_BASE, OUTAGE_CAP = 1.0, 60.0
 

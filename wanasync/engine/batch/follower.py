@@ -21,7 +21,7 @@ from wanasync.rules.records import ItemRecord
 
 __all__ = ["Follower"]
 
-logger = logging.getLogger("wanasync.batch")
+logger: logging.Logger = logging.getLogger("wanasync.batch")
 
 LONGEST_NAP = 300.0
 """Seconds between two looks at who has waited long enough; or a tenth of the patience, where that is less."""

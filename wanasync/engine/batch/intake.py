@@ -24,7 +24,7 @@ from wanasync.rules.records import ItemRecord, PlannedItem
 
 __all__ = ["Intake"]
 
-logger = logging.getLogger("wanasync.batch")
+logger: logging.Logger = logging.getLogger("wanasync.batch")
 
 CHUNK = 200
 """Items planned in one journal transaction."""

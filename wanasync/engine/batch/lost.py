@@ -19,7 +19,7 @@ from wanasync.rules.resolution import Resolution, Unanswered
 
 __all__ = ["LostAndFound"]
 
-logger = logging.getLogger("wanasync.batch")
+logger: logging.Logger = logging.getLogger("wanasync.batch")
 
 LOOK_UP_AFTER = 15.0
 """Seconds after a lost reply before the provider's list is asked: a task may be some time in coming there, and replies

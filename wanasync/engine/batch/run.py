@@ -24,7 +24,7 @@ from wanasync.rules.tally import Tally
 
 __all__ = ["STOPS_THE_LANE", "UNREAD_OUTCOMES", "Run", "paid_task", "stop_reason"]
 
-logger = logging.getLogger("wanasync.batch")
+logger: logging.Logger = logging.getLogger("wanasync.batch")
 
 UNREAD_OUTCOMES = 1000
 """A user who reads outcomes slowly slows the reading of the list, never the saving of videos."""
