@@ -54,9 +54,8 @@ class Database:
             raise ConfigError("is no address of a PostgreSQL database", "journal") from error.with_traceback(None)
         self.patience = patience
         self.answer_within = answer_within
-        self.patience: float = patience
-        self.answer_within: float = answer_within
         self._subject = subject
+        self.label: str = _label(given)
         """Where it is, without who asks and with which password."""
         self._conninfo = make_conninfo("", **(_NETWORK | given))
         self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
