@@ -93,7 +93,10 @@ class Store:
         self._lock = DirectoryLock(self._lock_path)
         self._connection: sqlite3.Connection | None = None
         self._broken: JournalError | None = None
-        self._tally: dict[int, list[float]] = {}
+        self._tally: dict[ItemState, list[float]] = {}
+        # Steps of the transaction under way that are not written yet, see `_flush`.
+        self._updates: list[tuple[Any, ...]] = []
+        self._links: dict[int, tuple[Any, ...] | None] = {}
         self._first_new_seq = 1
         self._listed = bytearray()
         self._has_files = False
@@ -194,8 +197,11 @@ class Store:
 
     @property
     def _db(self) -> sqlite3.Connection:
+        """The connection, for statements that are to see all that was asked for before them."""
         if self._connection is None:
             raise JournalError("the journal is closed", str(self.path))
+        if self._updates:
+            self._flush(self._connection)
         return self._connection
 
     def _error(self, what: str, error: Exception) -> JournalError:
@@ -231,7 +237,7 @@ class Store:
         self._db.execute("BEGIN" if self._read_only else "BEGIN IMMEDIATE")
         try:
             yield
-            self._db.executemany(TALLY, [(*change, state) for state, change in self._tally.items()])
+            self._db.executemany(TALLY, [(*change, CODES[state]) for state, change in self._tally.items()])
             self._db.execute("COMMIT")
         except BaseException:
             with contextlib.suppress(sqlite3.Error):
@@ -239,13 +245,20 @@ class Store:
             raise
         finally:
             self._tally.clear()
+            self._updates.clear()
+            self._links.clear()
 
     def _count(self, record: ItemRecord, sign: int) -> None:
-        change = self._tally.setdefault(CODES[record.state], [0, 0, 0, 0])
+        change = self._tally.get(record.state)
+        if change is None:
+            change = self._tally[record.state] = [0, 0, 0, 0]
         change[0] += sign
-        change[1] += sign * (record.credits_reserved or 0)
-        change[2] += sign * (record.credits_used or 0)
-        change[3] += sign * record.committed
+        if record.credits_reserved:
+            change[1] += sign * record.credits_reserved
+        if record.credits_used:
+            change[2] += sign * record.credits_used
+        if committed := record.committed:
+            change[3] += sign * committed
 
     # Operations
 
@@ -264,19 +277,20 @@ class Store:
             del self._recent[next(iter(self._recent))]
 
     def _write(self, before: ItemRecord, after: ItemRecord) -> None:
-        changed = self._db.execute(UPDATE, (*progress_values(after), after.seq, CODES[before.state])).rowcount
-        if changed != 1:
-            raise sqlite3.DatabaseError(f"item {after.key} was changed by another program")
+        self._updates.append((*progress_values(after), after.seq, CODES[before.state]))
         if after.links != before.links or after.link_deadline != before.link_deadline:
-            self._write_links(after)
+            self._links[after.seq] = link_values(after) if after.links else None
         self._count(before, -1)
         self._count(after, +1)
 
-    def _write_links(self, record: ItemRecord) -> None:
-        if record.links:
-            self._db.execute(KEEP_LINKS, link_values(record))
-        else:
-            self._db.execute(DROP_LINKS, (record.seq,))
+    def _flush(self, connection: sqlite3.Connection) -> None:
+        """Write the steps of many items with one statement, which takes half the time of one each."""
+        updates, self._updates = self._updates, []
+        if connection.executemany(UPDATE, updates).rowcount != len(updates):
+            raise sqlite3.DatabaseError("an item was changed by another program")
+        links, self._links = self._links, {}
+        connection.executemany(KEEP_LINKS, [values for values in links.values() if values is not None])
+        connection.executemany(DROP_LINKS, [(seq,) for seq, values in links.items() if values is None])
 
     def get(self, key: str) -> ItemRecord:
         row = self._db.execute(f"{SELECT} WHERE item.key = ?", (key_number(key),)).fetchone()
