@@ -31,7 +31,8 @@ HOMES = {
     "aiofiles": {"wanasync.edges.download"},
     # Beside the journal, a file of its own in which processes hand callbacks on.
     "sqlite3": {"wanasync.edges.journal", "wanasync.webhooks.mailbox"},
-    "psycopg": {"wanasync.edges.postgres"},
+    # The mailbox and the engine of the cluster have tables of their own, and listen.
+    "psycopg": {"wanasync.edges.postgres", "wanasync.cluster"},
     "psycopg_pool": {"wanasync.edges.postgres"},
     "procrastinate": {"wanasync.cluster"},
     "typer": {"wanasync.cli"},

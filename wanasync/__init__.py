@@ -18,8 +18,11 @@ if TYPE_CHECKING:
     from wanasync.edges.lists import RequestList as RequestList
     from wanasync.edges.settings import load_config as load_config
     from wanasync.engine.batch import Batch as Batch
+    from wanasync.engine.batch import SharedBatch as SharedBatch
     from wanasync.engine.history import BatchHistory as BatchHistory
     from wanasync.engine.homes import PostgresJournal as PostgresJournal
+    from wanasync.engine.loading import LoadedRows as LoadedRows
+    from wanasync.engine.loading import SharedList as SharedList
     from wanasync.engine.session import Task as Task
     from wanasync.engine.session import WanSession as WanSession
     from wanasync.engine.shared_gate import SharedLimit as SharedLimit
@@ -79,9 +82,10 @@ _HOMES = {
     "wanasync.config": ("Config",),
     "wanasync.edges.lists": ("RequestList",),
     "wanasync.edges.settings": ("load_config",),
-    "wanasync.engine.batch": ("Batch",),
+    "wanasync.engine.batch": ("Batch", "SharedBatch"),
     "wanasync.engine.history": ("BatchHistory",),
     "wanasync.engine.homes": ("PostgresJournal",),
+    "wanasync.engine.loading": ("LoadedRows", "SharedList"),
     "wanasync.engine.session": ("Task", "WanSession"),
     "wanasync.engine.shared_gate": ("SharedLimit",),
     "wanasync.errors": (

@@ -198,6 +198,6 @@ def database(postgres_server: Server, kept_database: str) -> Iterator[str]:
     name = kept_database.rsplit("/", 1)[1]
     users = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = current_database()"
     postgres_server.execute(f"{users} AND pid <> pg_backend_pid()", name)
-    postgres_server.execute("DROP SCHEMA IF EXISTS wanasync CASCADE", name)
+    postgres_server.execute("DROP SCHEMA IF EXISTS wanasync, wanasync_queue CASCADE", name)
     postgres_server.execute("DROP SCHEMA public CASCADE", name)
     postgres_server.execute("CREATE SCHEMA public", name)

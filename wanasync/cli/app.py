@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import functools
 import io
-import os
 import shlex
 import sys
-import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, ParamSpec
+from typing import Annotated, Any
 
 import typer
 
 import wanasync
 from wanasync.cli import exits
 from wanasync.cli import options as opt
+from wanasync.cli.cluster_app import cluster
+from wanasync.cli.guard import guarded
 
 __all__ = ["app", "run_app"]
-
-P = ParamSpec("P")
 
 _PACE = "Limits"
 
@@ -35,6 +32,9 @@ app: typer.Typer = typer.Typer(
 """The command line as a typer app."""
 
 
+app.add_typer(cluster, name="cluster")
+
+
 def run_app(arguments: Sequence[str]) -> int:
     """Run the app and return its exit code."""
     for stream in (sys.stdout, sys.stderr):
@@ -46,38 +46,6 @@ def run_app(arguments: Sequence[str]) -> int:
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else exits.DONE
     return exits.DONE
-
-
-def guarded(command: Callable[P, int]) -> Callable[P, None]:
-    """A command that ends with the exit code it returns, or with one sentence on stderr for an error of wanasync."""
-
-    @functools.wraps(command)
-    def ending(*args: P.args, **kwargs: P.kwargs) -> None:
-        raise typer.Exit(_code(functools.partial(command, *args, **kwargs)))
-
-    return ending
-
-
-def _code(command: Callable[[], int]) -> int:
-    from wanasync.cli.screen import Screen
-
-    try:
-        return command()
-    except wanasync.WanError as error:
-        code = exits.of_error(error)
-        Screen().complain(f"the API key was refused: {error}" if code == exits.KEY_REFUSED else str(error))
-        return code
-    except KeyboardInterrupt:
-        Screen().complain("interrupted before anything was sent")
-        return exits.INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read stdout has gone. Python would complain of it once more when it flushes at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return exits.STOPPED
-    except Exception:  # noqa: BLE001 — told whole, for whoever mends it
-        traceback.print_exc()
-        Screen().complain("this is a fault in wanasync. What was paid for is in the journal: the same command goes on")
-        return exits.FAILED
 
 
 def _version(asked: bool) -> None:

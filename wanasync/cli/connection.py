@@ -14,7 +14,7 @@ from wanasync.cli.emulating import private_emulator
 from wanasync.cli.screen import Screen
 
 if TYPE_CHECKING:
-    from wanasync import Event, WanSession
+    from wanasync import Event, SharedLimit, WanSession
 
 __all__ = ["Connection", "connected"]
 
@@ -49,7 +49,10 @@ class Connection:
 
 @asynccontextmanager
 async def connected(
-    connection: Connection, screen: Screen, on_event: Callable[[Event], None] | None = None
+    connection: Connection,
+    screen: Screen,
+    on_event: Callable[[Event], None] | None = None,
+    shared_limit: SharedLimit | None = None,
 ) -> AsyncIterator[WanSession]:
     """An open session, its warnings on the screen. Raises `ConfigError`."""
     from wanasync import WanSession
@@ -61,4 +64,4 @@ async def connected(
             # The user's key and address stay out of it: nothing of an emulated run may reach the provider.
             config = attrs.evolve(config, api_key=emulator.api_key, base_url=emulator.base_url, proxy=None)
         stack.enter_context(screen.hearing_logs())
-        yield await stack.enter_async_context(WanSession(config=config, on_event=on_event))
+        yield await stack.enter_async_context(WanSession(config=config, on_event=on_event, shared_limit=shared_limit))

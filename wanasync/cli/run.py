@@ -41,7 +41,7 @@ from wanasync.cli.screen import Screen
 if TYPE_CHECKING:
     from wanasync import Batch, WanSession
 
-__all__ = ["RunJob", "checked_defaults", "run"]
+__all__ = ["RunJob", "checked_defaults", "run", "show_problems"]
 
 BALANCE_PATIENCE = 5.0
 """Seconds that a run waits to be told the balance."""
@@ -91,7 +91,7 @@ def run(job: RunJob, screen: Screen, *, dry: bool = False) -> int:
             with screen.busy(f"reading {requests.name}"):
                 total = (None if dry else _known_items(job, requests)) or requests.check(to=job.directory)
         except ListError as error:
-            _show_problems(error, screen)
+            show_problems(error, screen)
             return exits.USAGE
         if dry:
             return _show_plan(job, requests, total, screen)
@@ -115,7 +115,7 @@ async def _known_to(directory: Path, requests: RequestList) -> int | None:
         return await history.knows(requests)
 
 
-def _show_problems(error: ListError, screen: Screen) -> None:
+def show_problems(error: ListError, screen: Screen) -> None:
     screen.complain(f"{error}; nothing was sent")
     for problem in error.problems:
         screen.console.print(Text(f"  {problem}"))

@@ -14,7 +14,7 @@ from wanasync.cli.outcomes import SHOWN, outcome_object, problem_table
 from wanasync.cli.screen import Screen
 from wanasync.cli.tasks import statuses
 
-__all__ = ["status"]
+__all__ = ["PROBLEMS", "first_of", "status", "summary_of"]
 
 PROBLEMS = (OutcomeState.FAILED, OutcomeState.REJECTED, OutcomeState.UNKNOWN, OutcomeState.EXPIRED)
 
@@ -49,14 +49,14 @@ async def _batch_status(directory: Path, screen: Screen) -> int:
             async for outcome in history.outcomes():
                 screen.record(outcome_object(outcome))
         else:
-            screen.print_result(_summary(stands))
-            problems = await _first(history.outcomes(PROBLEMS), SHOWN)
+            screen.print_result(summary_of(stands, str(stands.directory)))
+            problems = await first_of(history.outcomes(PROBLEMS))
             if problems:
                 screen.print_result(problem_table(problems))
     return exits.FAILED if any((stands.failed, stands.rejected, stands.unknown, stands.expired)) else exits.DONE
 
 
-async def _first(outcomes: AsyncIterator[Outcome], limit: int) -> list[Outcome]:
+async def first_of(outcomes: AsyncIterator[Outcome], limit: int = SHOWN) -> list[Outcome]:
     found: list[Outcome] = []
     async for outcome in outcomes:
         found.append(outcome)
@@ -65,8 +65,8 @@ async def _first(outcomes: AsyncIterator[Outcome], limit: int) -> list[Outcome]:
     return found
 
 
-def _summary(status: BatchStatus) -> Text:
-    text = Text.assemble((str(status.directory), "bold"), f"  {words.count(status.items, 'item')}")
+def summary_of(status: BatchStatus, name: str) -> Text:
+    text = Text.assemble((name, "bold"), f"  {words.count(status.items, 'item')}")
     text.append(f", {status.running} is working on it" if status.running else "", "dim")
     for name, word, style in _COUNTS:
         value = getattr(status, name)

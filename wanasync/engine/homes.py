@@ -6,13 +6,16 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from attrs import field, frozen
 
 from wanasync.edges import journal
-from wanasync.edges.journal.contract import BatchJournal
+from wanasync.edges.journal.contract import BatchJournal, SharedJournal
 from wanasync.errors import ConfigError
+
+if TYPE_CHECKING:
+    from wanasync.edges.postgres import Journal
 
 __all__ = ["OpenJournal", "PostgresJournal", "opener"]
 
@@ -35,18 +38,27 @@ class PostgresJournal:
     `dsn` is what libpq takes, TLS included (`?sslmode=verify-full&sslrootcert=…`). `batch` names the batch among those
     in the database; without it, the absolute path of its directory does. One process at a time works on a batch; any
     may read it meanwhile. Needs the extra `wanasync[cluster]`; the connection must be a direct one, or one that a
-    pooler gives for the whole session, since it holds the batch.
+    pooler gives for the whole session, since it holds the batch. `patience` is for how many seconds a database that
+    is out of reach is waited for, with everything that is to be written kept meanwhile.
     """
 
     dsn: str = field(repr=False)
     batch: str | None = None
+    patience: float = field(default=60.0, kw_only=True)
 
     async def __call__(self, directory: Path, /, *, now: Callable[[], float], read_only: bool = False) -> BatchJournal:
         """Open it. Raises `JournalError`, and `ConfigError` where the extra is missing."""
+        return await self._open(directory, now=now, read_only=read_only)
+
+    async def share(self, directory: Path, /, *, now: Callable[[], float]) -> SharedJournal:
+        """Open it beside others who work on the same batch. Raises as a call does."""
+        return await self._open(directory, now=now, shared=True)
+
+    async def _open(self, directory: Path, *, now: Callable[[], float], **how: bool) -> Journal:
         with _needs_extra():
             from wanasync.edges import postgres
         name = self.batch or os.path.abspath(directory)  # noqa: ASYNC240 - asks the disk for nothing
-        return await postgres.Journal.open(self.dsn, name, now=now, directory=directory, read_only=read_only)
+        return await postgres.Journal.open(self.dsn, name, now=now, directory=directory, patience=self.patience, **how)
 
     async def migrate(self, *, role: str | None = None) -> int:
         """Make the tables, or bring them up to date; the version they are at then.

@@ -21,7 +21,7 @@ from wanasync.edges.retrying import full_jitter, retry
 from wanasync.edges.targets import free_target
 from wanasync.edges.transport import Transport
 from wanasync.engine.announcer import Announcer, Emit, as_listeners
-from wanasync.engine.batch import Batch, Requests
+from wanasync.engine.batch import Batch, Requests, SharedBatch, ShareJournal
 from wanasync.engine.callbacks import CALLBACK_WAIT, CallbackDesk, Callbacks
 from wanasync.engine.gate import AnyGate, Gate
 from wanasync.engine.homes import OpenJournal
@@ -332,6 +332,32 @@ class WanSession:
             total=total,
             retry_failed=retry_failed,
             journal=journal,
+        )
+
+    def shared_batch(
+        self, to: str | os.PathLike[str], *, journal: ShareJournal, until: str = "saved", retry_failed: int = 0
+    ) -> SharedBatch:
+        """This process's part in a batch that several work on, over a `PostgresJournal`. See `SharedBatch`.
+
+        `until` is how far items are brought here: `saved`, `made` (others save them) or `accepted` (others follow them
+        too). `retry_failed` is as in `batch`. Who works on which rows is the caller's to share out, as
+        `wanasync.cluster` does.
+        """
+        self._check()
+        return SharedBatch(
+            Path(to),
+            config=self.config,
+            gate=self._gate,
+            poller=self._poller,
+            saver=self._saver,
+            submitter=self._submitter,
+            recent=self._recent,
+            desk=self._desk,
+            clock=self._clock,
+            emit=self._emit,
+            journal=journal,
+            until=until,
+            retry_failed=retry_failed,
         )
 
     async def credits(self) -> Credits:

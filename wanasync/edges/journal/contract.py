@@ -14,7 +14,7 @@ from wanasync.models import PaceSample
 from wanasync.rules.lifecycle import ItemEvent, ItemState
 from wanasync.rules.records import ItemRecord, PlannedItem, Totals
 
-__all__ = ["BatchJournal"]
+__all__ = ["BatchJournal", "SharedJournal"]
 
 
 class BatchJournal(Protocol):
@@ -104,3 +104,13 @@ class BatchJournal(Protocol):
 
     async def close(self) -> None:
         """Write what is queued, then let the batch go. Cancelling the wait doesn't stop it."""
+
+
+class SharedJournal(BatchJournal, Protocol):
+    """A journal that is open to several processes at once, each of which works on some of its rows."""
+
+    async def rows(self, first: int, last: int) -> list[ItemRecord]:
+        """The items in the rows from `first` to `last`, both included."""
+
+    async def settle_interrupted(self, older_than: float) -> list[ItemRecord]:
+        """Others' submissions that went out `older_than` seconds ago and have no answer: they are `unknown` now."""

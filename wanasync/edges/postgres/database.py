@@ -82,7 +82,13 @@ class Database:
 
     async def connect(self, name: str) -> Connection:
         """A connection outside the pool, for the caller to close. `name` is its application_name at the server."""
-        return await AsyncConnection.connect(make_conninfo(self._conninfo, application_name=name), autocommit=True)
+        connection = await AsyncConnection.connect(
+            make_conninfo(self._conninfo, application_name=name), autocommit=True
+        )
+        # One that we are cut off from in the midst of a transaction must not keep its rows locked for everybody.
+        idle = f"SET idle_in_transaction_session_timeout = {int(self.answer_within * 1000)}"
+        await connection.execute(idle.encode())
+        return connection
 
     async def fetch(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
         """The rows of a query that changes nothing. Raises `JournalError`."""

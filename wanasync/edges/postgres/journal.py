@@ -33,6 +33,7 @@ from wanasync.edges.postgres.rows import (
     CHANGED,
     FIND,
     FIND_ROW,
+    FIND_ROWS,
     KEEP_SAMPLE,
     LATEST,
     LOCK_OVERDUE,
@@ -123,16 +124,18 @@ class Journal:
         directory: Path | None = None,
         read_only: bool = False,
         shared: bool = False,
+        patience: float = 60.0,
     ) -> Self:
         """Open the journal of the batch of this name, making it, and the tables, where they are missing.
 
         `now` gives unix seconds; `directory` is where videos lie that no item may overwrite. `database` may be an
-        address: then the connections are the journal's own. Submissions that another process has left without an
-        answer become `unknown`, and `interrupted` counts them; with `shared` that is `settle_interrupted`'s to do,
-        since others may be waiting for theirs. With `read_only` nothing is made or changed.
+        address: then the connections are the journal's own, and so is `patience`. Submissions that another process has
+        left without an answer become `unknown`, and `interrupted` counts them; with `shared` that is
+        `settle_interrupted`'s to do, since others may be waiting for theirs. With `read_only` nothing is made or
+        changed.
         """
         owns = isinstance(database, str)
-        database = await Database(database).__aenter__() if isinstance(database, str) else database
+        database = await Database(database, patience=patience).__aenter__() if isinstance(database, str) else database
         try:
             return await cls._open(database, batch, owns, now=now, directory=directory, shared=shared, only=read_only)
         except psycopg.Error as error:
@@ -315,6 +318,11 @@ class Journal:
                 chunk = [read_row(row, self._me.journal_id).record for row in rows]
                 yield chunk
                 after = chunk[-1].seq
+
+    async def rows(self, first: int, last: int) -> list[ItemRecord]:
+        """The items in the rows from `first` to `last`, both included."""
+        found = await self._fetch(FIND_ROWS, first, last)
+        return [read_row(row, self._me.journal_id).record for row in found]
 
     async def known_tasks(self, task_ids: Sequence[str]) -> Mapping[str, float | None]:
         rows = await self._database.fetch(_KNOWN_TASKS, *(self._me.batch, list(task_ids)) * 2)

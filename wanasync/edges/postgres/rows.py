@@ -24,6 +24,7 @@ __all__ = [
     "FIND",
     "FIND_NAMES",
     "FIND_ROW",
+    "FIND_ROWS",
     "KEEP_ATTEMPTS",
     "KEEP_SAMPLE",
     "LATEST",
@@ -70,6 +71,7 @@ SELECT {_COLUMNS} FROM (SELECT * FROM wanasync.progress WHERE batch = %s {{chose
 CROSS JOIN LATERAL (SELECT * FROM wanasync.item WHERE batch = progress.batch AND seq = progress.seq OFFSET 0) AS item
 ORDER BY progress.seq
 """  # noqa: S608 - constants only
+FIND_ROWS = _WITH_ITEMS.format(chosen="AND seq BETWEEN %s AND %s")
 # By the server's clock, which is one for all. What another has in hand just now is no longer overdue. Takes the batch,
 # the states, the writer who asks, and seconds.
 LOCK_OVERDUE = _WITH_ITEMS.format(

@@ -10,6 +10,7 @@ Each room has its part of the data's way, and alone changes what it keeps:
     teller      tells listeners of all that
     run         is what they share: the stop, the outcomes, the steps under way
     door        is what users see: it opens the rooms, counts for them and closes them
+    shared      is the other door: the same rooms for one of several processes, each given rows of one batch
 
 Every step is in the journal before the next one begins, so a run that is cut anywhere goes on from there. Items under
 way are known by their task id and journal key alone; whatever else is needed is read from the journal when it is
@@ -17,6 +18,7 @@ needed: thousands of tasks in flight cost a dict entry each.
 """
 
 from wanasync.engine.batch.door import Batch
+from wanasync.engine.batch.shared import SharedBatch, ShareJournal
 from wanasync.engine.reading import Requests
 
-__all__ = ["Batch", "Requests"]
+__all__ = ["Batch", "Requests", "ShareJournal", "SharedBatch"]

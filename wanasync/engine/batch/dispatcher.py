@@ -22,7 +22,7 @@ from wanasync.engine.submitter import NeverSent, SubmitResult, Submitter
 from wanasync.errors import APIError, BudgetExceededError, JournalError, WanError
 from wanasync.models import OutcomeState, TaskSnapshot
 from wanasync.rules.budget import Verdict
-from wanasync.rules.claims import ON_THE_WIRE, StaleClaimError
+from wanasync.rules.claims import ON_THE_WIRE, StaleClaimError, StrayTaskError
 from wanasync.rules.lifecycle import ItemState, TransitionError
 from wanasync.rules.outcomes import outcome
 from wanasync.rules.records import ItemRecord
@@ -166,8 +166,12 @@ class Dispatcher:
         except StaleClaimError as error:
             logger.info("%s: %s; it is sent in another turn", name_of(record), error.message)
             self._back(candidate)
+        except StrayTaskError as error:
+            # We were taken for dead, and somebody was told to send it again.
+            logger.warning("%s: %s; it may have been paid twice", name_of(record), error.message)
+            await self._beaten(candidate)
         except JournalError as error:
-            if isinstance(error, TransitionError) and log.result is None:
+            if isinstance(error, TransitionError) and not isinstance(log.result, Accepted):
                 return await self._beaten(candidate)
             if isinstance(log.result, Accepted):
                 self._tell_unwritten(candidate, log.result.snapshot.id, error)

@@ -13,7 +13,7 @@ from wanasync.engine.announcer import Emit
 from wanasync.engine.batch.collector import Collector
 from wanasync.engine.batch.dispatcher import Dispatcher
 from wanasync.engine.batch.follower import Follower
-from wanasync.engine.batch.intake import Intake
+from wanasync.engine.batch.intake import Intake, check_provider
 from wanasync.engine.batch.learned import Learned
 from wanasync.engine.batch.lost import LostAndFound
 from wanasync.engine.batch.run import Run
@@ -106,7 +106,7 @@ class Batch:
         run.journal = await self._open_journal(self.directory, now=run.clock)
         run.pace_log = PaceLog(run.journal, run.clock, self._sample)
         try:
-            await self._intake.check_provider()
+            await check_provider(run)
             await self._learned.recall()
             await self._intake.take_over()
         except BaseException:

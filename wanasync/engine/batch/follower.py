@@ -76,12 +76,14 @@ class Follower:
     def _heard(self, news: TaskSnapshot | WanError) -> None:
         if isinstance(news, TaskError):
             self._run.teller.wait_ended(news.task_id, news)
-            self._run.spawn(self._lost(self._live.pop(news.task_id)[0], news))
+            key, _ = self._live.pop(news.task_id)
+            self._run.spawn(self._lost(key, news), key)
         elif isinstance(news, WanError):
             self._deaf(news)
         elif news.is_final:
             self._run.teller.wait_ended(news.id, news)
-            self._run.spawn(self._finished(self._live.pop(news.id)[0], news))
+            key, _ = self._live.pop(news.id)
+            self._run.spawn(self._finished(key, news), key)
 
     def _deaf(self, error: WanError) -> None:
         """No poll can succeed any more: all tasks are left for the next run."""

@@ -22,7 +22,7 @@ from wanasync.rules.outcomes import Next, next_step, outcome
 from wanasync.rules.provenance import objection
 from wanasync.rules.records import ItemRecord, PlannedItem
 
-__all__ = ["Intake"]
+__all__ = ["Intake", "check_provider"]
 
 logger: logging.Logger = logging.getLogger("wanasync.batch")
 
@@ -73,18 +73,6 @@ class Intake:
             self._met.add(record.seq)
             self._gate.track(paid_task(record))
             self._take(record)
-
-    async def check_provider(self) -> None:
-        """Raises `JournalError` where the directory's tasks are another provider's."""
-        counts = await self._run.journal.counts()
-        under_way = sum(counts[state] for state in PAID_STATES - {ItemState.SAVED})
-        here = self._run.config.base_url
-        before = await self._run.journal.get_meta(PROVIDER) or ""
-        reason = objection(before, here, under_way)
-        if reason:
-            raise JournalError(reason, str(self._run.directory))
-        if before != here:
-            await self._run.journal.set_meta(PROVIDER, here)
 
     # The list
 
@@ -198,7 +186,10 @@ class Intake:
     async def _meet(self, records: list[ItemRecord]) -> None:
         """Go on with items of the list from where they stand; with each one once."""
         # Marked before anything is waited for: from here on its state may change.
-        records = [record for record in records if self._met.add(record.seq)]
+        await self.go_on([record for record in records if self._met.add(record.seq)])
+
+    async def go_on(self, records: list[ItemRecord]) -> None:
+        """Go on with items from where they stand."""
         saved = [record for record in records if record.state is ItemState.SAVED]
         gone = await asyncio.to_thread(missing_files, self._run.directory, saved) if saved else set()
         for record in records:
@@ -219,9 +210,22 @@ class Intake:
                 self._follower.follow(record)
             case Next.SAVE:
                 run.teller.item_started(record)
-                run.spawn(self._collector.save(record))
+                run.spawn(self._collector.save(record), record.key)
             case Next.LOOK_UP:
                 self._lost.add(record, recovered=True)
             case Next.REPORT:
                 run.tally.resumed += 1
                 run.tell(outcome(record, run.directory, resumed=True), record)
+
+
+async def check_provider(run: Run) -> None:
+    """Raises `JournalError` where the batch's tasks are another provider's."""
+    counts = await run.journal.counts()
+    under_way = sum(counts[state] for state in PAID_STATES - {ItemState.SAVED})
+    here = run.config.base_url
+    before = await run.journal.get_meta(PROVIDER) or ""
+    reason = objection(before, here, under_way)
+    if reason:
+        raise JournalError(reason, str(run.directory))
+    if before != here:
+        await run.journal.set_meta(PROVIDER, here)

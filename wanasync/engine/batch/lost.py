@@ -12,7 +12,7 @@ from wanasync.engine.gate import AnyGate
 from wanasync.engine.recent import RecentTasks
 from wanasync.engine.submitter import Submitter
 from wanasync.errors import SubmissionUnknownError
-from wanasync.rules.lifecycle import ItemEvent
+from wanasync.rules.lifecycle import ItemEvent, TransitionError
 from wanasync.rules.outcomes import outcome, unknown_reason
 from wanasync.rules.records import ItemRecord
 from wanasync.rules.resolution import Resolution, Unanswered
@@ -104,7 +104,11 @@ class LostAndFound:
 
     async def _found(self, record: ItemRecord, task_id: str, *, by: str) -> None:
         run, request = self._run, record.request
-        record = await run.journal.record(record.key, ItemEvent.RESOLVED, task_id=task_id)
+        try:
+            record = await run.journal.record(record.key, ItemEvent.RESOLVED, task_id=task_id)
+        except TransitionError as error:
+            await run.beaten(record.key, error)
+            return
         run.budget.reserve(request, run.budget.price(request))
         run.teller.found(record, task_id, by)
         self._gate.track(task_id)

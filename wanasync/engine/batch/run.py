@@ -19,6 +19,7 @@ from wanasync.engine.pace_log import PaceLog
 from wanasync.errors import AuthenticationError, InsufficientCreditError, JournalError, PermissionDeniedError, WanError
 from wanasync.models import Outcome, OutcomeState
 from wanasync.rules.budget import Budget
+from wanasync.rules.lifecycle import TransitionError
 from wanasync.rules.records import ItemRecord
 from wanasync.rules.tally import Tally
 
@@ -72,14 +73,21 @@ class Run:
         self.tally.told[told.state] += 1
         if told.state is OutcomeState.SAVED and not told.resumed:
             self.tally.note_saved(self.clock())
-        self.outcomes.put_nowait(told)
+        self.hand_out(told, record)
         self.pace_log.note()
         self.teller.item_finished(told, record)
         self.end_if_done()
 
+    def hand_out(self, told: Outcome, record: ItemRecord | None) -> None:  # noqa: ARG002 - for those who go by rows
+        self.outcomes.put_nowait(told)
+
     def end_if_done(self) -> None:
         if self.tally.is_complete:
-            self.outcomes.put_nowait(None)
+            self.end()
+
+    def end(self) -> None:
+        """Nothing more will be told."""
+        self.outcomes.put_nowait(None)
 
     def is_heard(self) -> bool:
         """Whether the user keeps up with the outcomes."""
@@ -98,9 +106,9 @@ class Run:
         """Begin what goes on as long as the batch does."""
         self._lanes += [self._started(lane) for lane in lanes]
 
-    def spawn(self, step: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Begin a step of an item's way."""
-        task = self._started(step)
+    def spawn(self, step: Coroutine[Any, Any, None], key: str | None = None) -> asyncio.Task[None]:
+        """Begin a step of an item's way; `key` says which, where another process may have taken that step already."""
+        task = self._started(step if key is None else self._unless_taken(step, key))
         self._steps.add(task)
         task.add_done_callback(self._steps.discard)
         return task
@@ -119,6 +127,18 @@ class Run:
         task.add_done_callback(lambda _: step.close())
         return task
 
+    async def _unless_taken(self, step: Coroutine[Any, Any, None], key: str) -> None:
+        try:
+            await step
+        except TransitionError as error:
+            await self.beaten(key, error)
+        finally:
+            step.close()
+
+    async def beaten(self, key: str, error: TransitionError) -> None:  # noqa: ARG002 - for those who share a batch
+        """The item is not where its step began. Nobody but us moves items here, so that is a fault of ours."""
+        raise error
+
     async def _guarded(self, step: Coroutine[Any, Any, None]) -> None:
         """A step that fails (a broken journal, a bug) ends the batch with its error rather than hanging it."""
         try:
@@ -128,7 +148,7 @@ class Run:
             self.stop(f"{error}", error if isinstance(error, WanError) else None)
             # What is on the wire may be accepted, and then there is still something to tell.
             await self.until(lambda: not self.tally.posting)
-            self.outcomes.put_nowait(None)
+            self.end()
 
     # Waiting
 

@@ -1,0 +1,81 @@
+"""Handing a list in: its items into the journal, references to them into the queue."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+
+from attrs import define
+
+from wanasync import PostgresJournal, RequestList, SharedList
+from wanasync.cluster.engine import Chunk, Queue
+
+__all__ = ["CHUNK", "Submitted", "submit"]
+
+CHUNK = 100
+"""Items in a chunk at most."""
+
+
+@define
+class Submitted:
+    """What became of a list: its items, how many of them were new, and the chunks that were handed in."""
+
+    items: int = 0
+    added: int = 0
+    chunks: int = 0
+
+
+async def submit(
+    requests: RequestList, to: str, batch: str, queue: Queue, journal: PostgresJournal, *, size: int = CHUNK
+) -> Submitted:
+    """Hand a list in. The same call again hands in what is new, and what nobody has in hand though it isn't settled.
+
+    `to` is the directory, as workers see it. Raises `JournalError`, and `RequestValidationError` for ids and files that
+    clash.
+    """
+    covered = Covered(await queue.chunks(batch))
+    made = Submitted()
+    async with SharedList(to, journal=journal) as items:
+        async for loaded in items.load(requests):
+            made.items += loaded.items
+            made.added += loaded.added
+            fresh = [row for row in loaded.rows if row not in covered]
+            chunks = [Chunk(batch, to, first, last) for first, last in ranges(fresh, size)]
+            await queue.put(chunks)
+            made.chunks += len(chunks)
+    return made
+
+
+async def hand_in(rows: Iterable[int], to: str, batch: str, queue: Queue, *, size: int = CHUNK) -> int:
+    """Hand in these rows, where nobody has them in hand; how many chunks they make."""
+    covered = Covered(await queue.chunks(batch))
+    fresh = [row for row in rows if row not in covered]
+    chunks = [Chunk(batch, to, first, last) for first, last in ranges(fresh, size)]
+    await queue.put(chunks)
+    return len(chunks)
+
+
+class Covered:
+    """The rows that chunks refer to."""
+
+    def __init__(self, chunks: Sequence[Chunk]) -> None:
+        self._ranges = sorted((chunk.first, chunk.last) for chunk in chunks)
+
+    def __contains__(self, row: int) -> bool:
+        place = bisect_right(self._ranges, (row, float("inf"))) - 1
+        return place >= 0 and self._ranges[place][1] >= row
+
+
+def ranges(rows: Iterable[int], size: int) -> Iterator[tuple[int, int]]:
+    """The rows as ranges of at most `size` that have no others between them, both ends included."""
+    first = last = None
+    for row in sorted(set(rows)):
+        if first is None or last is None:
+            first = last = row
+        elif row == last + 1 and row - first < size:
+            last = row
+        else:
+            yield first, last
+            first = last = row
+    if first is not None and last is not None:
+        yield first, last

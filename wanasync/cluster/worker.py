@@ -1,0 +1,197 @@
+"""A worker: takes chunks from the queue, and works them off in one session.
+
+It takes the next chunk while few of its items wait to be submitted, so that several workers share a batch evenly and
+each may hold as many tasks under way as the provider allows. It tells that it is alive, hands out anew what the silent
+have held, and starts over with empty hands when it was silent itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Iterable
+from pathlib import Path
+from typing import Any
+
+from wanasync import JournalError, OutcomeState, PostgresJournal, SharedBatch, WanError, WanSession
+from wanasync.cluster.engine import SAVE, WORK, Held, Queue
+
+__all__ = ["Worker"]
+
+logger = logging.getLogger("wanasync.cluster")
+
+AHEAD = 200
+"""A worker takes no further chunk while so many of its items wait to be submitted …"""
+MOST = 50_000
+"""… or so many are in its hands at all."""
+LOOK_EVERY = 5.0
+"""Seconds between two looks for chunks, where no notification comes."""
+ROOM_EVERY = 0.1
+LATER = 60.0
+"""Seconds after which a chunk is tried again that somebody else works on, or whose batch is broken here."""
+IDLE = 60.0
+"""Seconds after which a batch that nothing is done for is closed."""
+
+LANES = {"saved": (WORK, SAVE), "made": (WORK,)}
+
+
+class Worker:
+    """Works off what is in the queue until it is drained, in one event loop.
+
+    `journal` gives the journal of a batch by its name. `until` is `saved`, or `made` for one that leaves saving to
+    others; `lanes` are those it takes chunks of (by default both, or without the saver's lane). `to` replaces the
+    directory that batches were submitted with, where it is mounted elsewhere here. `run` returns after `drain`, and
+    raises what makes working on impossible: a refused key, an empty account, a full disk, a lost database.
+    """
+
+    def __init__(
+        self,
+        wan: WanSession,
+        queue: Queue,
+        journal: Callable[[str], PostgresJournal],
+        *,
+        until: str = "saved",
+        lanes: Iterable[str] | None = None,
+        to: Path | None = None,
+        beat_every: float = 10.0,
+        retry_failed: int = 0,
+        ahead: int = AHEAD,
+    ) -> None:
+        self._wan = wan
+        self._queue = queue
+        self._journal = journal
+        self._until = until
+        self._lanes = tuple(LANES[until] if lanes is None else lanes)
+        self._to = to
+        self._beat_every = beat_every
+        self._retry_failed = retry_failed
+        self._ahead = ahead
+        self._batches: dict[tuple[str, Path], SharedBatch] = {}
+        self._idle_since: dict[tuple[str, Path], float] = {}
+        self._opening = asyncio.Lock()
+        self._chunks: set[asyncio.Task[None]] = set()
+        self._drained = asyncio.Event()
+        self._error: WanError | None = None
+        self.ended = 0
+        """Chunks that have come to their end here."""
+
+    def drain(self, error: WanError | None = None) -> None:
+        """Take nothing more, finish the POSTs on the wire, give back what is held. `run` raises `error`, if any."""
+        self._error = self._error or error
+        self._drained.set()
+
+    async def run(self) -> None:
+        """Work until drained. See the class for what is raised."""
+        await self._queue.beat()
+        lanes = [asyncio.create_task(lane) for lane in (self._feed(), self._keep_alive(), self._rescue())]
+        drained = asyncio.create_task(self._drained.wait())
+        try:
+            ended, _ = await asyncio.wait([*lanes, drained], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self._drained.set()
+            for task in (*lanes, drained):
+                task.cancel()
+            await asyncio.gather(*lanes, drained, return_exceptions=True)
+            await self._let_go()
+        for task in ended:
+            task.result()
+        if self._error is not None:
+            raise self._error
+
+    async def _let_go(self) -> None:
+        """Leave the batches, which lets the chunks be given back."""
+        batches, self._batches = list(self._batches.values()), {}
+        await asyncio.gather(*(batch.close() for batch in batches), return_exceptions=True)
+        await asyncio.gather(*self._chunks, return_exceptions=True)
+
+    # Taking chunks
+
+    async def _feed(self) -> None:
+        while True:
+            if not self._has_room():
+                await asyncio.sleep(ROOM_EVERY)
+                continue
+            held = await self._queue.take(self._lanes)
+            if held is None:
+                await self._queue.wait(LOOK_EVERY)
+                continue
+            self._begin(self._work_off(held))
+            await asyncio.sleep(0)
+
+    def _begin(self, step: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(step)
+        self._chunks.add(task)
+        task.add_done_callback(self._chunks.discard)
+
+    def _has_room(self) -> bool:
+        batches = self._batches.values()
+        # A chunk whose batch is being opened is not counted by any yet.
+        if self._opening.locked():
+            return False
+        return sum(b.waiting for b in batches) < self._ahead and sum(b.in_hand for b in batches) < MOST
+
+    async def _work_off(self, held: Held) -> None:
+        chunk = held.chunk
+        try:
+            batch = await self._batch(chunk.batch, self._to or Path(chunk.to))
+            told = await batch.work_off(chunk.first, chunk.last)
+        except WanError as error:
+            logger.warning("batch %s, rows %d to %d: %s", chunk.batch, chunk.first, chunk.last, error)
+            await self._forget(chunk.batch, self._to or Path(chunk.to))
+            await self._queue.give_back(held, after=0.0 if self._drained.is_set() else LATER)
+            return
+        if batch.stop_error is not None:
+            self.drain(batch.stop_error)
+        if not told[OutcomeState.PENDING] + told[OutcomeState.NOT_STARTED]:
+            await self._queue.done(held)
+            self.ended += 1
+        elif self._drained.is_set() or batch.stopped is not None:
+            await self._queue.give_back(held)
+        elif self._until == "made" and SAVE not in self._lanes:
+            await self._queue.give_back(held, lane=SAVE)
+        else:
+            await self._queue.give_back(held, after=LATER)
+
+    # Batches
+
+    async def _batch(self, name: str, to: Path) -> SharedBatch:
+        async with self._opening:
+            batch = self._batches.get((name, to))
+            if batch is None:
+                if self._drained.is_set():
+                    raise JournalError("this worker takes nothing more")
+                await asyncio.to_thread(to.mkdir, parents=True, exist_ok=True)
+                batch = self._wan.shared_batch(
+                    to, journal=self._journal(name), until=self._until, retry_failed=self._retry_failed
+                )
+                self._batches[name, to] = await batch.__aenter__()
+            return batch
+
+    async def _forget(self, name: str, to: Path) -> None:
+        batch = self._batches.pop((name, to), None)
+        if batch is not None:
+            await batch.close()
+
+    async def _close_idle(self) -> None:
+        now = asyncio.get_running_loop().time()
+        for place, batch in list(self._batches.items()):
+            if batch.in_hand or batch.waiting:
+                self._idle_since.pop(place, None)
+            elif now - self._idle_since.setdefault(place, now) > IDLE:
+                del self._idle_since[place]
+                await self._forget(*place)
+
+    # Being alive
+
+    async def _keep_alive(self) -> None:
+        while True:
+            await asyncio.sleep(self._beat_every)
+            if not await self._queue.beat():
+                logger.warning("silent for so long that others have what this worker held: starting over")
+                await self._let_go()
+            await self._close_idle()
+
+    async def _rescue(self) -> None:
+        while True:
+            await self._queue.rescue()
+            await asyncio.sleep(self._beat_every)
