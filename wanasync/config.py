@@ -120,39 +120,47 @@ def _check_on_unknown(_: object, __: object, value: Any) -> None:
 
 @frozen(kw_only=True)
 class Config:
-    """Everything a session can be told. All waits are in seconds; raises `ConfigError`.
-
-    `connect_timeout` and `read_timeout` are for one connection attempt and one silence on it; there is no total,
-    since a total would count the wait for a connection too. `max_submissions_in_flight` bounds POSTs on the wire.
-    `limits` are the provider's limits where they are known. `on_unknown` says what to do with a submission whose
-    reply was lost: hold (never sent again), replay (same key again, for hosts that honour `Idempotency-Key`) or
-    resubmit (send again and accept that it may be paid twice). `link_lifetime` is how long a link lives;
-    `results_grace` how long a completed task may go without links. `task_patience` is for how long after its submission
-    a batch waits for a task: tasks take minutes, and what has not come within the day that links live is not worth
-    keeping a run open for. `allow_private_links` lets links be http or
-    point to internal addresses; None allows it only where the base URL itself is on loopback.
-    `allow_plain_http` lets a key go to an http base URL beyond this machine, for networks of one's own.
-    `proxy` is used for every connection; None reads the environment once, when the session opens.
-    """
+    """Everything a session can be told. All waits are in seconds. Raises `ConfigError` for what makes no sense."""
 
     api_key: str | None = field(default=None, repr=False, validator=_check_key)
+    """The provider's key. Never shown, logged or sent anywhere but to the API's own address."""
     base_url: str = field(default=DEFAULT_BASE_URL, converter=_base_url, validator=_check_base_url)
+    """Where the API is. https, but on this machine; its path is kept."""
     connect_timeout: float = field(default=15.0, validator=_positive)
+    """Seconds for one attempt to connect."""
     read_timeout: float = field(default=60.0, validator=_positive)
+    """Seconds of silence on a connection. There is no total, which would count the wait for a connection too."""
     connect_attempts: int = field(default=6, validator=_count)
+    """How often a submission may find the provider out of reach before it is given up; a batch that has been let in
+    once tries on."""
     max_submissions_in_flight: int = field(default=32, validator=_count)
+    """POSTs on the wire at once."""
     max_polls_in_flight: int = field(default=16, validator=_count)
+    """Queries on the wire at once."""
     max_downloads: int = field(default=8, validator=_count)
+    """Videos that are fetched at once."""
     download_attempts: int = field(default=8, validator=_count)
+    """Tries that bring a video no further before it is given up for this run."""
     limits: Limits | None = field(default=None, validator=_check_limits)
+    """The provider's limits, where they are known; others are found from replies."""
     on_unknown: str = field(default="hold", validator=_check_on_unknown)
+    """What to do with a submission whose reply was lost: `hold` (never sent again), `replay` (the same key again, for
+    hosts that honour `Idempotency-Key`) or `resubmit` (send it again, and accept that it may be paid twice)."""
     link_lifetime: float = field(default=24 * 3600.0, validator=_positive)
+    """How long the link to a finished video lives."""
     results_grace: float = field(default=120.0, validator=_positive)
+    """How long a completed task may go without links."""
     task_patience: float = field(default=24 * 3600.0, validator=_positive)
+    """For how long after its submission a batch waits for a task: tasks take minutes, and what has not come within the
+    day that links live is not worth keeping a run open for."""
     polls_per_second: float = field(default=20.0, validator=_positive)
+    """Queries a second that following all tasks may take."""
     allow_private_links: bool | None = field(default=None, validator=_flag)
+    """Lets links be http or lead to internal addresses; unset, only where the base URL itself is on this machine."""
     allow_plain_http: bool = field(default=False, validator=_is_flag)
+    """Lets the key go to an http base URL beyond this machine, in a network of your own."""
     proxy: str | None = field(default=None, repr=False, validator=_check_proxy)
+    """Used for every connection; unset, the environment is read once, when the session opens."""
 
     def __attrs_post_init__(self) -> None:
         parts = urlsplit(self.base_url)
