@@ -47,6 +47,9 @@ class Point:
     x: float
     y: float
 
+    def __str__(self) -> str:
+        return f"{self.x:.1f} {self.y:.1f}"
+
     def towards(self, other: Point, distance: float) -> Point:
         whole = math.hypot(other.x - self.x, other.y - self.y)
         return Point(
@@ -120,13 +123,13 @@ def _way(pair: tuple[ItemState, ItemState], events: list[ItemEvent], *, is_pair:
     across = Point((end.y - start.y) / whole, -(end.x - start.x) / whole)
     middle = Point((start.x + end.x) / 2 + across.x * bend, (start.y + end.y) / 2 + across.y * bend)
     leave, arrive = _at_border(start, middle), _at_border(end, middle)
-    line = f'<path class="way" d="M{leave.x:.1f} {leave.y:.1f} Q{middle.x:.1f} {middle.y:.1f} {arrive.x:.1f} {arrive.y:.1f}" '
+    curve = f"M{leave} Q{middle} {arrive}"
     # Half-way along the curve, where a quadratic one is half as far out as its control point.
     at = Point(
         0.25 * leave.x + 0.5 * middle.x + 0.25 * arrive.x,
         0.25 * leave.y + 0.5 * middle.y + 0.25 * arrive.y,
     )
-    return line + 'marker-end="url(#lifecycle-tip)"/>', _label(at, events)
+    return f'<path class="way" d="{curve}" marker-end="url(#lifecycle-tip)"/>', _label(at, events)
 
 
 def _label(at: Point, events: list[ItemEvent]) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import enum
+import re
+from pathlib import Path
 from typing import Any, ClassVar
 
 import attrs
@@ -84,9 +86,15 @@ def _fault(fault: tuple[str, str]) -> str:
     return f"`{name}` ({value})" if value else f"`{name}`"
 
 
-def unskip_members(
-    _app: Sphinx, _what: str, _name: str, member: object, _skip: bool, _options: object
-) -> bool | None:
+def read_project_page(app: Sphinx, docname: str, content: list[str]) -> None:
+    """The pages below project/ are the documents beside README, which link to each other there."""
+    if docname.startswith("project/") and (name := docname.removeprefix("project/").upper()) != "INDEX":
+        path = Path(app.srcdir).parent / f"{name}.md"
+        app.env.note_dependency(str(path))
+        content[0] = re.sub(r"\]\(([A-Z]+)\.md\)", lambda link: f"]({link[1].lower()}.md)", path.read_text("utf-8"))
+
+
+def unskip_members(_app: Sphinx, _what: str, _name: str, member: object, _skip: bool, _options: object) -> bool | None:
     """The values of an enumeration speak for themselves."""
     return False if isinstance(member, enum.Enum) else None
 
@@ -113,6 +121,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("lifecycle", Lifecycle)
     app.add_directive("measures", Measures)
     app.add_directive("faults", Faults)
+    app.connect("source-read", read_project_page)
     app.connect("autodoc-skip-member", unskip_members)
     app.connect("autodoc-process-docstring", as_restructured)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

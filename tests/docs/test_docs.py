@@ -17,12 +17,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 import typer
 from attrs import define, field
 
 from tests.docs.pages import PAGES, ROOT, Block, blocks, inline_code, name_of, prose
 from tests.helpers.background import in_background
+from wanasync import Config
 from wanasync.cli.app import app
 from wanasync.emulator import Emulator
 from wanasync.testing import VirtualTimeLoop
@@ -30,7 +32,14 @@ from wanasync.testing import VirtualTimeLoop
 pytest_plugins = ["pytester"]
 
 PLUGINS = ("-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:cov")
-SHIM = f'#!/bin/sh\nexec "{sys.executable}" -m wanasync "$@"\n'
+SHIM = f"""#!/bin/sh
+for word do
+    shift
+    [ "$word" = --emulator ] || set -- "$@" "$word"
+done
+exec "{sys.executable}" -m wanasync "$@"
+"""
+"""Commands find an emulator in the environment, whose videos are ready-made; .ci/run tries the flag."""
 RUN_BY_CI = {"videos", "tests"}
 """Marks of README's two commands, which .ci/run runs as they stand."""
 PUBLIC = ("", ".webhooks", ".gallery", ".telemetry", ".testing", ".emulator", ".events", ".errors", ".cluster")
@@ -40,7 +49,7 @@ PUBLIC = ("", ".webhooks", ".gallery", ".telemetry", ".testing", ".emulator", ".
 class Reader:
     """Somebody who tries all that a page says, in order, in an empty folder.
 
-    Python runs in virtual time, commands in real time, each with an emulator of its own. Names last as long as the page.
+    Python runs in virtual time, commands in real time, each with an emulator of its own. Names last for a page.
     """
 
     page: Path
@@ -72,11 +81,11 @@ class Reader:
         flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
         code = compile(block.padded(), str(self.page), "exec", flags=flags, dont_inherit=True)
         if not code.co_flags & inspect.CO_COROUTINE:
-            exec(code, self.names)
+            exec(code, self.names)  # noqa: S102 — to be run is what it is for
             return
 
         async def main() -> None:
-            await eval(code, self.names)
+            await eval(code, self.names)  # noqa: S307
 
         self.runner.run(main())
 
@@ -92,7 +101,7 @@ class Reader:
 
     def shell(self, block: Block) -> None:
         if "WAN_BASE_URL" not in self.environ:
-            emulator = Emulator(durations=0.2, estimated_time=1, queue_time=0.05)
+            emulator = Emulator(durations=0.1, estimated_time=1, queue_time=0.01)
             self.stack.enter_context(in_background(emulator))
             self.environ |= {"WAN_BASE_URL": emulator.base_url, "WAN_API_KEY": emulator.api_key}
         done = subprocess.run(
@@ -155,8 +164,12 @@ def test_the_tests_that_a_page_shows_pass(page: Path, pytester: pytest.Pytester)
     tests = [block for block in blocks(page) if block.is_tests]
     for number, block in enumerate(tests):
         pytester.path.joinpath(f"test_shown_{number}.py").write_text(block.padded(), "utf-8")
-    ended = pytester.runpytest_inprocess(*PLUGINS, "--asyncio-mode=auto", "-o", "asyncio_default_fixture_loop_scope=function")
-    ended.assert_outcomes(passed=sum(len(re.findall(r"^(?:async )?def test_", block.text, re.MULTILINE)) for block in tests))
+    ended = pytester.runpytest_inprocess(
+        *PLUGINS, "--asyncio-mode=auto", "-o", "asyncio_default_fixture_loop_scope=function"
+    )
+    ended.assert_outcomes(
+        passed=sum(len(re.findall(r"^(?:async )?def test_", block.text, re.MULTILINE)) for block in tests)
+    )
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
@@ -222,7 +235,10 @@ def test_each_flag_that_a_page_names_alone_exists(page: Path) -> None:
 
 def test_each_command_is_documented_by_hand() -> None:
     named = {split_call(line)[0] for page in PAGES for line in command_lines(page)}
-    assert set(COMMANDS) - {"wanasync"} - {name for name, command in COMMANDS.items() if hasattr(command, "commands")} <= named
+    assert (
+        set(COMMANDS) - {"wanasync"} - {name for name, command in COMMANDS.items() if hasattr(command, "commands")}
+        <= named
+    )
 
 
 def test_each_public_name_is_in_the_reference() -> None:
@@ -239,10 +255,6 @@ def test_each_public_name_is_in_the_reference() -> None:
 
 
 def test_each_setting_is_explained() -> None:
-    import attrs
-
-    from wanasync import Config
-
     fields = inspect.getsource(Config)
     for name in (attribute.name for attribute in attrs.fields(Config)):
         assert re.search(rf'^    {name}: .*\n    """', fields, re.MULTILINE), name
@@ -268,6 +280,9 @@ def test_links_lead_somewhere(page: Path) -> None:
 def anchors(page: Path) -> set[str]:
     text = page.read_text("utf-8")
     given = set(re.findall(r"^\((.+)\)=$", text, re.MULTILINE))
-    slugs = {re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-") for title in re.findall(r"^#+ (.+)$", text, re.MULTILINE)}
+    slugs = {
+        re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-")
+        for title in re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    }
     commands = {name.replace(" ", "-") for name in COMMANDS} if "{cli-reference}" in text else set()
     return given | slugs | commands
