@@ -145,6 +145,8 @@ def reader(request: pytest.FixtureRequest, folder: Path, monkeypatch: pytest.Mon
     shim.write_text(SHIM)
     shim.chmod(0o755)
     environ = {**os.environ, "PATH": f"{shim.parent}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
+    if "WAN_DATABASE_URL" in request.param.read_text("utf-8"):
+        environ["WAN_DATABASE_URL"] = request.getfixturevalue("database")
     with (
         asyncio.Runner(loop_factory=VirtualTimeLoop) as runner,
         contextlib.ExitStack() as stack,
@@ -223,7 +225,7 @@ def test_each_command_and_flag_that_a_page_names_exists(page: Path) -> None:
         name, words = split_call(line)
         given = {word.partition("=")[0] for word in words if re.match(r"--?[a-z]", word)}
         assert given <= flags_of(COMMANDS[name]), f"{name_of(page)}: {line}"
-        assert not words or words[0].startswith("-") or not hasattr(COMMANDS[name], "commands"), line
+        assert not words or words[0].startswith(("-", "…")) or not hasattr(COMMANDS[name], "commands"), line
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
