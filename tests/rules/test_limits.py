@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wanasync.rules.limits import ROUND_PERIODS, Bucket, Disputes, Hints, Period, Probing, Quota, Window
+from wanasync.rules.limits import ROUND_PERIODS, Bucket, Disputes, Hints, Past, Period, Probing, Quota, Window
 
 
 @given(st.lists(st.floats(0.0, 30.0), min_size=1, max_size=80), st.integers(1, 10))
@@ -286,3 +286,17 @@ def test_a_climb_ends_when_places_get_free_meanwhile() -> None:
     window.climb(70.0)
     assert not window.climbing
     assert window.requests == 5
+
+
+def test_places_that_are_over_are_kept_in_little_space_and_none_seems_older_than_it_is() -> None:
+    past = Past()
+    for second in range(20_000):
+        past.add(float(second))
+    assert len(past.runs) < 500
+    assert past.count == 10_000
+    assert past.runs[-1][0] == 19_999.0
+    times = past.take_back()
+    assert len(times) == 10_000
+    assert times == sorted(times)
+    assert all(at >= 20_000 - number for number, at in enumerate(reversed(times), 1))
+    assert past.take_back() == []

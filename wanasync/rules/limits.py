@@ -20,6 +20,8 @@ ROUND_PERIODS = (1.0, 2.0, 5.0, 10.0, 15.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.
 LONGEST_WINDOW = ROUND_PERIODS[-1]
 RULED_OUT_FOR = 900.0
 """Seconds for which a quota that proved wrong is not suspected again."""
+MOST_RUNS = 500
+MOST_PAST = 10_000
 CHANGEABLE_GROWTH = 1.3
 """By which the gaps between probes grow once the limit has changed."""
 _NEVER = math.inf
@@ -151,6 +153,36 @@ class Disputes:
 
 
 @define
+class Past:
+    """When places were taken that are over: so many of the last, and the exact times of the few only.
+
+    Of more than MOST_RUNS, neighbours are taken for one at the time of the later.
+    """
+
+    runs: list[tuple[float, int]] = field(factory=list)
+    count: int = 0
+
+    def add(self, at: float) -> None:
+        self.runs.append((at, 1))
+        self.count += 1
+        if len(self.runs) >= MOST_RUNS:
+            pairs = zip(self.runs[::2], self.runs[1::2], strict=True)
+            self.runs = [(late, early_count + count) for (_, early_count), (late, count) in pairs]
+        if self.count > MOST_PAST:
+            self._drop_oldest()
+
+    def _drop_oldest(self) -> None:
+        at, count = self.runs[0]
+        self.runs[:1] = [(at, count - 1)] if count > 1 else []
+        self.count -= 1
+
+    def take_back(self) -> list[float]:
+        """All of them, oldest first; none is left."""
+        runs, self.runs, self.count = self.runs, [], 0
+        return [at for at, count in runs for _ in range(count)]
+
+
+@define
 class Window:
     """At most `requests` submissions in any `per` seconds; None while nothing is known.
 
@@ -171,7 +203,7 @@ class Window:
     refusals: deque[float] = field(factory=deque)
     since_opened: int = 0
     disputes: Disputes = field(factory=lambda: Disputes())
-    _over: deque[float] = field(factory=lambda: deque(maxlen=10_000))
+    _over: Past = field(factory=Past)
 
     @property
     def per(self) -> float:
@@ -207,8 +239,7 @@ class Window:
     def outlasted(self, seconds: float) -> None:
         self.period.outlasted(seconds)
         # What seemed to be over by then is not.
-        self.log.extendleft(reversed(self._over))
-        self._over.clear()
+        self.log.extendleft(reversed(self._over.take_back()))
 
     def filled(self) -> bool:
         """Whether all of its places were taken since the window began."""
@@ -293,11 +324,13 @@ class Window:
         self.counts_refusals = False
 
     def _forget(self, now: float) -> None:
+        if self.period.settled and self._over.count:
+            self._over = Past()
         for times, over in ((self.log, self._over), (self.refusals, None)):
             while times and times[0] + self.per <= now + _EPSILON:
                 time = times.popleft()
                 if over is not None and not self.period.settled:
-                    over.append(time)
+                    over.add(time)
 
 
 @define

@@ -9,6 +9,7 @@ import random
 from collections.abc import Callable, Iterator
 from typing import Any, Self
 
+import psycopg
 from attrs import frozen
 from psycopg import sql
 
@@ -76,6 +77,7 @@ class PaceRow:
         self._loop = asyncio.get_running_loop()
         self._connection: Connection | None = None
         self._watched: int | None = None
+        self._was_called = False
         self._sweep_at = self._loop.time() + _SWEEP_EVERY
         self._rng = random.Random()  # noqa: S311 - spreads waits, guards nothing
 
@@ -119,6 +121,7 @@ class PaceRow:
             return answer
 
         self._unwatch()
+        self._was_called = False
         return await self._database.persist(attempt, "could not be asked")
 
     # ---- the transaction
@@ -176,8 +179,7 @@ class PaceRow:
         if self._connection is None:
             connection = await self._database.connect("wanasync limit")
             try:
-                # Without a handler what comes would be kept for a reader that there is not.
-                connection.add_notify_handler(lambda _: None)
+                connection.add_notify_handler(self._note_call)
                 for setting in _SETTINGS:
                     await connection.execute(setting)
                 await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(_channel(self._member))))
@@ -197,6 +199,12 @@ class PaceRow:
         """Between transactions nobody else reads from it: whatever comes is a call, or its end."""
         self._watched = connection.fileno()
         self._loop.add_reader(self._watched, self._called)
+        if self._was_called:
+            self._called()
+
+    def _note_call(self, _: psycopg.Notify) -> None:
+        """One that came with the end of our own transaction, after which the state may have changed again."""
+        self._was_called = True
 
     def _unwatch(self) -> None:
         if self._watched is not None:
