@@ -32,7 +32,7 @@ PLACES: Mapping[ItemState, tuple[int, int]] = {
 """Column and row. The middle row is the way things should go."""
 
 BENDS: Mapping[tuple[ItemState, ItemState], float] = {
-    (ItemState.FAILED, ItemState.PLANNED): 200.0,
+    (ItemState.FAILED, ItemState.PLANNED): 260.0,
     (ItemState.SAVED, ItemState.ACCEPTED): -130.0,
 }
 """How far to the left (pixels) of who walks it a way swings that would otherwise lead through other states."""
@@ -116,7 +116,7 @@ def _state(state: ItemState) -> str:
 
 def _way(pair: tuple[ItemState, ItemState], events: list[ItemEvent], *, is_pair: bool) -> tuple[str, str]:
     start, end = _centre(pair[0]), _centre(pair[1])
-    bend = BENDS.get(pair, 46.0 if is_pair else 0.0)
+    bend = BENDS.get(pair, 50.0 if is_pair else 0.0)
     if not bend:
         _check_free(pair)
     whole = math.hypot(end.x - start.x, end.y - start.y)
