@@ -262,6 +262,19 @@ def test_each_setting_is_explained() -> None:
         assert re.search(rf'^    {name}: .*\n    """', fields, re.MULTILINE), name
 
 
+def test_each_room_of_the_house_is_on_its_plan() -> None:
+    plan = set(re.findall(r"\w+", (ROOT / "ARCHITECTURE.md").read_text("utf-8").split("```")[1]))
+    package = ROOT / "wanasync"
+    storeys = [package / name for name in ("", "rules", "edges", "engine", "engine/batch")]
+    rooms = {
+        path
+        for storey in storeys
+        for path in storey.iterdir()
+        if path.suffix == ".py" or (path / "__init__.py").is_file()
+    }
+    assert {path.stem for path in rooms} - plan - {"__init__", "__main__"} == set()
+
+
 # Links
 
 DOCUMENTS = (*PAGES, *(ROOT / name for name in ("ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")))
