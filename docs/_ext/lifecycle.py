@@ -39,7 +39,7 @@ BENDS: Mapping[tuple[ItemState, ItemState], float] = {
 
 COLUMN, ROW = 208.0, 160.0
 WIDTH, HEIGHT = 128.0, 40.0
-MARGIN_X, MARGIN_Y = 70.0, 40.0
+MARGIN_X, MARGIN_Y = 70.0, 48.0
 
 
 @frozen
