@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -29,6 +30,12 @@ _PROVIDER = "Provider"
 _REQUESTS = "Requests"
 _SCREEN = "Output"
 
+
+def _one_of(*words: str) -> Callable[[str], list[str]]:
+    """What the shell offers after an option. Other words are not refused here: what is allowed is the model's rule."""
+    return lambda incomplete: [word for word in words if word.startswith(incomplete)]
+
+
 Emulated = Annotated[
     bool,
     typer.Option(
@@ -50,6 +57,7 @@ OnUnknown = Annotated[
     str | None,
     typer.Option(
         metavar="hold|replay|resubmit",
+        autocompletion=_one_of("hold", "replay", "resubmit"),
         help="Where a submission's reply is lost: hold it (default), ask again with the same key, or send it anew.",
         rich_help_panel=_PROVIDER,
     ),
@@ -64,12 +72,32 @@ MaxConcurrent = Annotated[
 ]
 
 Quality = Annotated[
-    str | None, typer.Option(metavar="480p|720p|1080p", rich_help_panel=_REQUESTS, help="Default 720p.")
+    str | None,
+    typer.Option(
+        metavar="480p|720p|1080p",
+        autocompletion=_one_of("480p", "720p", "1080p"),
+        rich_help_panel=_REQUESTS,
+        help="Default 720p.",
+    ),
 ]
 AspectRatio = Annotated[
-    str | None, typer.Option(metavar="W:H", rich_help_panel=_REQUESTS, help="16:9 (default), 9:16, 1:1, 4:3 or 3:4.")
+    str | None,
+    typer.Option(
+        metavar="W:H",
+        autocompletion=_one_of("16:9", "9:16", "1:1", "4:3", "3:4"),
+        rich_help_panel=_REQUESTS,
+        help="16:9 (default), 9:16, 1:1, 4:3 or 3:4.",
+    ),
 ]
-Duration = Annotated[int | None, typer.Option(metavar="SECONDS", rich_help_panel=_REQUESTS, help="5 (default) or 10.")]
+Duration = Annotated[
+    int | None,
+    typer.Option(
+        metavar="SECONDS",
+        autocompletion=_one_of("5", "10"),
+        rich_help_panel=_REQUESTS,
+        help="5 (default) or 10.",
+    ),
+]
 Model = Annotated[str | None, typer.Option(metavar="NAME", rich_help_panel=_REQUESTS, help="The model.")]
 NoPromptExtend = Annotated[
     bool,
@@ -87,6 +115,11 @@ Verbose = Annotated[
 
 ListFormat = Annotated[
     str | None,
-    typer.Option("--format", metavar="txt|csv|jsonl|json", help="The list's kind, if its name doesn't tell."),
+    typer.Option(
+        "--format",
+        metavar="txt|csv|jsonl|json",
+        autocompletion=_one_of("txt", "csv", "jsonl", "json"),
+        help="The list's kind, if its name doesn't tell.",
+    ),
 ]
 ToDirectory = Annotated[Path, typer.Option("--to", "-o", metavar="DIR", help="Where the videos go.")]
