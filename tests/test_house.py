@@ -31,6 +31,8 @@ HOMES = {
     "aiofiles": {"wanasync.edges.download"},
     # Beside the journal, a file of its own in which processes hand callbacks on.
     "sqlite3": {"wanasync.edges.journal", "wanasync.webhooks.mailbox"},
+    "obstore": {"wanasync.edges.objects"},
+    "pyarrow": {"wanasync.cli.table"},
     # The mailbox and the engine of the cluster have tables of their own, and listen.
     "psycopg": {"wanasync.edges.postgres", "wanasync.cluster"},
     "psycopg_pool": {"wanasync.edges.postgres"},

@@ -75,6 +75,8 @@ if TYPE_CHECKING:
     from wanasync.models import TaskStatus as TaskStatus
     from wanasync.models import VideoRequest as VideoRequest
     from wanasync.rules.callbacks import CallbackCodec as CallbackCodec
+    from wanasync.rules.destination import Destination as Destination
+    from wanasync.rules.templates import NameTemplate as NameTemplate
 
 __version__ = "0.1.0"
 
@@ -141,6 +143,8 @@ _HOMES = {
         "VideoRequest",
     ),
     "wanasync.rules.callbacks": ("CallbackCodec",),
+    "wanasync.rules.destination": ("Destination",),
+    "wanasync.rules.templates": ("NameTemplate",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

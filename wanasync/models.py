@@ -225,9 +225,11 @@ class TaskSnapshot:
 
 @frozen
 class SavedVideo:
-    """A finished video on disk: whole, checked and synced.
+    """A finished video: whole, checked and synced.
 
-    `bytes` is its size, `sha256` its hex digest, `resumed_from` how many bytes an earlier attempt had left.
+    `bytes` is its size, `sha256` its hex digest, `resumed_from` how many bytes an earlier attempt had left. `url` is
+    set for a video in an object store, such as ``s3://bucket/prefix/cat.mp4``: it passed through `path`, and is no
+    longer there. `location` is where it is, in both cases.
     """
 
     path: Path
@@ -236,6 +238,11 @@ class SavedVideo:
     task_id: str
     credits: float | None = None
     resumed_from: int = 0
+    url: str | None = None
+
+    @property
+    def location(self) -> str:
+        return self.url or str(self.path)
 
 
 @frozen

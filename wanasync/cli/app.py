@@ -68,7 +68,13 @@ def _main(
 def run_command(
     ctx: typer.Context,
     source: Annotated[str, typer.Argument(metavar="LIST", help="A .txt, .csv, .jsonl or .json list; - reads stdin.")],
-    to: opt.ToDirectory = Path("videos"),
+    to: opt.ToDirectory = "videos",
+    state: opt.State = None,
+    name: Annotated[
+        str | None,
+        typer.Option(metavar="TEMPLATE", help="Names of the videos, e.g. '{index:06d}-{slug}.mp4'; see the README."),
+    ] = None,
+    table: opt.Table = None,
     form: opt.ListFormat = None,
     budget: Annotated[
         float | None, typer.Option(min=0, metavar="CREDITS", help="Stop before more than this can be spent.")
@@ -108,7 +114,7 @@ def run_command(
 
     job = RunJob(
         source,
-        to,
+        wanasync.Destination.of(to, state),
         Connection(api_key, base_url, emulator, on_unknown, max_rpm, max_concurrent),
         command=_command_line(ctx.obj),
         format=form,
@@ -118,6 +124,8 @@ def run_command(
         retry_failed=retry_failed,
         gallery=gallery,
         open_gallery=gallery and not no_open,
+        name=None if name is None else wanasync.NameTemplate(name),
+        table=table,
     )
     return run(job, _screen(json, plain, quiet, verbose), dry=dry_run)
 
@@ -127,8 +135,10 @@ def run_command(
 def generate(
     prompt: Annotated[str, typer.Argument(help="What to show.")],
     to: Annotated[
-        Path, typer.Option("--to", "-o", metavar="FILE", help="A new file, or a directory to name one in.")
-    ] = Path(),
+        str,
+        typer.Option("--to", "-o", metavar="FILE|URL", help="A new file, or a directory to name one in; also s3://…."),
+    ] = ".",
+    state: opt.State = None,
     quality: opt.Quality = None,
     aspect_ratio: opt.AspectRatio = None,
     duration: opt.Duration = None,
@@ -152,7 +162,7 @@ def generate(
     request = _request(prompt, _request_fields(quality, aspect_ratio, duration, model, no_prompt_extend))
     connection = Connection(api_key, base_url, emulator, on_unknown)
     screen = _screen(json, plain, quiet, verbose)
-    return run_interruptible(lambda _: generate(request, to, connection, screen, timeout))
+    return run_interruptible(lambda _: generate(request, to, connection, screen, timeout, state))
 
 
 @app.command()
@@ -193,7 +203,8 @@ def fetch(
             min=0, metavar="HOURS", help="Also the account's tasks of the last hours, where the host lists them."
         ),
     ] = None,
-    to: opt.ToDirectory = Path("videos"),
+    to: opt.ToDirectory = "videos",
+    state: opt.State = None,
     api_key: opt.ApiKey = None,
     base_url: opt.BaseUrl = None,
     json: opt.Json = False,
@@ -206,13 +217,14 @@ def fetch(
 
     wanted = _task_ids(task_ids or [], ids) if task_ids or ids or recent is None else []
     connection = Connection(api_key, base_url)
-    return run_interruptible(lambda _: fetch(wanted, to, connection, _screen(json, quiet=quiet), recent))
+    return run_interruptible(lambda _: fetch(wanted, to, connection, _screen(json, quiet=quiet), recent, state))
 
 
 @app.command()
 @guarded
 def status(
     targets: Annotated[list[str], typer.Argument(metavar="DIR|ID...", help="A batch's directory, or tasks.")],
+    table: opt.Table = None,
     api_key: opt.ApiKey = None,
     base_url: opt.BaseUrl = None,
     json: opt.Json = False,
@@ -222,12 +234,14 @@ def status(
     from wanasync.cli.interrupts import run_interruptible
     from wanasync.cli.status import status
 
-    directories = [Path(target) for target in targets if Path(target).is_dir()]
-    task_ids = [target for target in targets if Path(target) not in directories]
+    places = {target: wanasync.Destination.of(target).directory for target in targets}
+    directories = [place for place in places.values() if place.is_dir()]
+    task_ids = [target for target, place in places.items() if place not in directories]
     for target in task_ids:
         if Path(target).name != target:
             raise wanasync.ConfigError(f"there is no directory {target}")
-    return run_interruptible(lambda _: status(directories, task_ids, Connection(api_key, base_url), _screen(json)))
+    connection = Connection(api_key, base_url)
+    return run_interruptible(lambda _: status(directories, task_ids, connection, _screen(json), table))
 
 
 @app.command()

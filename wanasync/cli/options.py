@@ -23,6 +23,8 @@ __all__ = [
     "Plain",
     "Quality",
     "Quiet",
+    "State",
+    "Table",
     "Verbose",
 ]
 
@@ -122,4 +124,17 @@ ListFormat = Annotated[
         help="The list's kind, if its name doesn't tell.",
     ),
 ]
-ToDirectory = Annotated[Path, typer.Option("--to", "-o", metavar="DIR", help="Where the videos go.")]
+ToDirectory = Annotated[
+    str,
+    typer.Option("--to", "-o", metavar="DIR|URL", help="Where the videos go; also s3://bucket/prefix, gs://…, az://…."),
+]
+State = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR", help="With a URL: where the journal is kept (default ./.wanasync-…, named after the URL)."
+    ),
+]
+Table = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Write a row for each item: .csv, .jsonl or .parquet.", rich_help_panel=_SCREEN),
+]

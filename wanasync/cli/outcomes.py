@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
 from attrs import Factory, define
 from rich.table import Table
 from rich.text import Text
 
-from wanasync import BatchProgress, Outcome, OutcomeState, SavedVideo, VideoRequest, WanError
+from wanasync import BatchProgress, Destination, Outcome, OutcomeState, SavedVideo, VideoRequest, WanError
 from wanasync.cli import words
 from wanasync.cli.screen import Screen
 
@@ -69,7 +68,8 @@ def outcome_object(outcome: Outcome) -> dict[str, Any]:
         "id": outcome.id,
         "state": outcome.state.value,
         "task_id": outcome.task_id,
-        "path": str(video.path) if video else None,
+        "path": str(video.path) if video and not video.url else None,
+        "url": video.url if video else None,
         "bytes": video.bytes if video else None,
         "sha256": video.sha256 if video else None,
         "credits": outcome.credits,
@@ -86,7 +86,8 @@ def video_object(video: SavedVideo) -> dict[str, Any]:
         "id": video.task_id,
         "state": OutcomeState.SAVED.value,
         "task_id": video.task_id,
-        "path": str(video.path),
+        "path": None if video.url else str(video.path),
+        "url": video.url,
         "bytes": video.bytes,
         "sha256": video.sha256,
         "credits": video.credits,
@@ -98,7 +99,7 @@ def outcome_line(outcome: Outcome) -> Text:
     """An item in one line: what became of it, which it is, and the file or the reason."""
     state = f"{_words(outcome.state):<11} "
     if outcome.video:
-        rest = f"{outcome.video.path}  {words.size(outcome.video.bytes)}"
+        rest = f"{outcome.video.location}  {words.size(outcome.video.bytes)}"
     elif outcome.state is OutcomeState.NOT_STARTED:
         rest = outcome.id  # thousands may end alike; the reason is told once, at the end
     else:
@@ -138,9 +139,9 @@ class Results:
         elif outcome.state is not OutcomeState.NOT_STARTED and len(self.problems) < SHOWN:
             self.problems.append(outcome)
 
-    def show(self, screen: Screen, directory: Path, progress: BatchProgress, seconds: float) -> None:
+    def show(self, screen: Screen, place: Destination, progress: BatchProgress, seconds: float) -> None:
         """The end of a run, for a person."""
-        screen.say(self._videos(screen, directory, progress, seconds))
+        screen.say(self._videos(screen, place, progress, seconds))
         for line in self._others(screen):
             screen.say(line)
         for note in _notes(progress):
@@ -152,7 +153,7 @@ class Results:
             if unlisted > 0:
                 screen.say(f"  and {words.number(unlisted)} more", "dim")
 
-    def _videos(self, screen: Screen, directory: Path, progress: BatchProgress, seconds: float) -> Text:
+    def _videos(self, screen: Screen, place: Destination, progress: BatchProgress, seconds: float) -> Text:
         saved = self.counts[OutcomeState.SAVED]
         facts = [words.size(self.bytes)] if saved else []
         if progress.credits_used:
@@ -165,7 +166,7 @@ class Results:
             (mark, "bold green"),
             (words.count(saved, "video"), "bold green" if saved else "bold"),
             " in ",
-            (str(directory), "bold"),
+            (str(place), "bold"),
             (f"  ({', '.join(facts)})", "dim"),
         )
 

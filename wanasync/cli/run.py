@@ -21,9 +21,11 @@ from wanasync import (
     BatchItem,
     BatchProgress,
     ConfigError,
+    Destination,
     Forecast,
     JournalError,
     ListError,
+    NameTemplate,
     OutcomeState,
     RequestList,
     RequestValidationError,
@@ -37,6 +39,7 @@ from wanasync.cli.interrupts import Interrupts, run_interruptible
 from wanasync.cli.outcomes import Results, outcome_line, outcome_object, request_object
 from wanasync.cli.progress import View, showing
 from wanasync.cli.screen import Screen
+from wanasync.cli.table import check_table, write_table
 
 if TYPE_CHECKING:
     from wanasync import Batch, WanSession
@@ -56,7 +59,7 @@ class RunJob:
     """What `run` was told. `command` is the command line to go on with, without the key."""
 
     source: str
-    directory: Path
+    destination: Destination
     connection: Connection
     command: str = "wanasync run"
     format: str | None = None
@@ -66,6 +69,13 @@ class RunJob:
     retry_failed: int = 0
     gallery: bool = False
     open_gallery: bool = False
+    name: NameTemplate | None = None
+    table: Path | None = None
+
+    @property
+    def directory(self) -> Path:
+        """Where the journal is; the videos too, unless they go to an object store."""
+        return self.destination.directory
 
 
 def checked_defaults(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -84,12 +94,16 @@ def run(job: RunJob, screen: Screen, *, dry: bool = False) -> int:
     """Run the whole list, or with `dry` only say what would be sent. Returns the exit code; raises `WanError`."""
     if not dry:
         job.connection.usable_config()
+    if job.table is not None:
+        check_table(job.table, job.source)
     if job.source == "-" and sys.stdin.isatty():
         screen.say(f"prompts, a line each; {'Ctrl-Z and Enter' if os.name == 'nt' else 'Ctrl-D'} ends the list:", "dim")
     with RequestList(job.source, format=job.format, defaults=job.defaults) as requests:
         try:
             with screen.busy(f"reading {requests.name}"):
-                total = (None if dry else _known_items(job, requests)) or requests.check(to=job.directory)
+                total = (None if dry else _known_items(job, requests)) or requests.check(
+                    to=job.directory, name=job.name
+                )
         except ListError as error:
             show_problems(error, screen)
             return exits.USAGE
@@ -228,9 +242,17 @@ class _Run:
             if not self._interrupts.asked:
                 raise
         code = self._end(failure)
+        if self._job.table is not None and self._progress is not None:
+            await self._write_table(self._job.table)
         if self._gallery is not None:
             await self._gallery.end(self._interrupts)
         return code
+
+    async def _write_table(self, path: Path) -> None:
+        from wanasync import BatchHistory
+
+        async with BatchHistory(self._job.directory) as history:
+            await write_table(history, path, self._screen)
 
     async def _work(self, requests: Iterable[BatchItem], total: int) -> None:
         job = self._job
@@ -238,7 +260,8 @@ class _Run:
             await self._greet(wan, requests, total)
             batch = wan.batch(
                 requests,
-                to=job.directory,
+                to=job.destination,
+                name=job.name,
                 budget=job.budget,
                 limit=job.limit,
                 total=total,
@@ -273,7 +296,7 @@ class _Run:
         self._screen.say(
             Text.assemble(
                 ("wanasync  ", "bold"),
-                f"{words.count(total, 'video')} of {name} {arrow} {self._job.directory}",
+                f"{words.count(total, 'video')} of {name} {arrow} {self._job.destination}",
                 (f"  {where}", "dim"),
             )
         )
@@ -302,7 +325,7 @@ class _Run:
     def _end(self, failure: WanError | None) -> int:
         job, screen, progress = self._job, self._screen, self._progress
         if progress is not None:
-            self._results.show(screen, job.directory, progress, time.monotonic() - self._started)
+            self._results.show(screen, job.destination, progress, time.monotonic() - self._started)
         if failure is not None:
             screen.complain(f"{failure}. To go on: {job.command}")
             return exits.FAILED

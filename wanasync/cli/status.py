@@ -7,11 +7,12 @@ from pathlib import Path
 
 from rich.text import Text
 
-from wanasync import BatchStatus, Outcome, OutcomeState
+from wanasync import BatchStatus, ConfigError, Outcome, OutcomeState
 from wanasync.cli import exits, words
 from wanasync.cli.connection import Connection
 from wanasync.cli.outcomes import SHOWN, outcome_object, problem_table
 from wanasync.cli.screen import Screen
+from wanasync.cli.table import write_table
 from wanasync.cli.tasks import statuses
 
 __all__ = ["PROBLEMS", "first_of", "status", "summary_of"]
@@ -31,19 +32,29 @@ _COUNTS = (
 )
 
 
-async def status(directories: Sequence[Path], task_ids: Sequence[str], connection: Connection, screen: Screen) -> int:
+async def status(
+    directories: Sequence[Path],
+    task_ids: Sequence[str],
+    connection: Connection,
+    screen: Screen,
+    table: Path | None = None,
+) -> int:
     """Tell of each directory and each task. 1 where something is wrong with one of them."""
-    codes = [await _batch_status(directory, screen) for directory in directories]
+    if table is not None and (task_ids or len(directories) != 1):
+        raise ConfigError("--table is for the items of one batch: give its directory alone", "table")
+    codes = [await _batch_status(directory, screen, table) for directory in directories]
     if task_ids:
         codes.append(await statuses(task_ids, connection, screen))
     return max(codes)
 
 
-async def _batch_status(directory: Path, screen: Screen) -> int:
+async def _batch_status(directory: Path, screen: Screen, table: Path | None) -> int:
     """Tell where the batch of a directory stands. 1 where an item has no video and will get none by itself."""
     from wanasync import BatchHistory
 
     async with BatchHistory(directory) as history:
+        if table is not None:
+            await write_table(history, table, screen)
         stands = await history.status()
         if screen.json:
             async for outcome in history.outcomes():

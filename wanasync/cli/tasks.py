@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
-from wanasync import ConfigError, Credits, Event, NotFoundError, TaskSnapshot, TaskStatus, VideoRequest, WanError
+from wanasync import (
+    ConfigError,
+    Credits,
+    Destination,
+    Event,
+    NotFoundError,
+    TaskSnapshot,
+    TaskStatus,
+    VideoRequest,
+    WanError,
+)
 from wanasync.cli import exits, words
 from wanasync.cli.connection import Connection, connected
 from wanasync.cli.outcomes import error_object, request_object, video_object
@@ -59,15 +69,20 @@ class _Watcher:
 
 
 async def generate(
-    request: VideoRequest, to: Path, connection: Connection, screen: Screen, patience: float | None = None
+    request: VideoRequest,
+    to: str,
+    connection: Connection,
+    screen: Screen,
+    patience: float | None = None,
+    state: Path | None = None,
 ) -> int:
     """One video: submitted, waited for (`patience` seconds at most) and saved."""
     watcher = _Watcher(screen)
     try:
         async with connected(connection, screen, watcher) as wan:
             with watcher:
-                target = to if to.suffix else _directory(to)
-                video = await wan.generate(request, to=target, timeout=patience, count_queue=True)
+                target = to if Destination.of(to).url or Path(to).suffix else str(_directory(Path(to)))
+                video = await wan.generate(request, to=target, state=state, timeout=patience, count_queue=True)
     except asyncio.CancelledError:
         if watcher.task_id and not connection.emulator:
             screen.complain(f"interrupted; the task goes on. To save it: wanasync fetch {watcher.task_id}")
@@ -89,7 +104,7 @@ def _show_video(video: SavedVideo, screen: Screen, request: VideoRequest | None 
     if screen.json:
         screen.record({**video_object(video), **request_object(request)})
     else:
-        screen.result(str(video.path))
+        screen.result(video.location)
     cost = f", {words.credits(video.credits)} credits" if video.credits else ""
     screen.say(f"{words.size(video.bytes)}{cost}", "dim")
 
@@ -180,19 +195,28 @@ def _status_row(task_id: str, look: TaskSnapshot | WanError) -> tuple[Text, ...]
 
 
 async def fetch(
-    task_ids: Sequence[str], to: Path, connection: Connection, screen: Screen, recent: float | None = None
+    task_ids: Sequence[str],
+    to: str,
+    connection: Connection,
+    screen: Screen,
+    recent: float | None = None,
+    state: Path | None = None,
 ) -> int:
     """Save the videos of tasks that were submitted elsewhere, waiting for those that are not finished.
 
     With `recent`, also those of the account's tasks of so many hours that are not in the directory yet.
     """
-    directory = _directory(to)
+    destination = Destination.of(to, state)
+    if destination.url is None:
+        _directory(destination.directory)
+    elif recent is not None:
+        raise ConfigError("--recent compares with the files of a directory: give one, or the ids", "recent")
     async with connected(connection, screen) as wan:
         if recent is not None:
-            listed = await _recent_ids(wan, recent * 3600.0, directory)
+            listed = await _recent_ids(wan, recent * 3600.0, destination.directory)
             screen.say(f"{words.count(len(listed), 'video')} of recent tasks", "dim")
             task_ids = list(dict.fromkeys([*task_ids, *listed]))
-        saved = await _each(task_ids, lambda task_id: _fetch_one(wan, task_id, directory, screen))
+        saved = await _each(task_ids, lambda task_id: _fetch_one(wan, task_id, destination, screen))
     return exits.DONE if all(saved) else exits.FAILED
 
 
@@ -211,13 +235,13 @@ async def _recent_ids(wan: WanSession, seconds: float, directory: Path) -> list[
     return ids
 
 
-async def _fetch_one(wan: WanSession, task_id: str, to: Path, screen: Screen) -> bool:
+async def _fetch_one(wan: WanSession, task_id: str, to: Destination, screen: Screen) -> bool:
     try:
         task = wan.attach(task_id)
         await (
             task.refresh()
         )  # an id that nobody knows is told at once, where following it would look for it for minutes
-        video = await task.save(to)
+        video = await (task.save(f"{to.url}/", state=to.directory) if to.url else task.save(to.directory))
     except WanError as error:
         if exits.of_error(error) == exits.KEY_REFUSED:
             raise

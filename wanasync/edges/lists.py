@@ -15,20 +15,23 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, Self
 
-from attrs import Factory, define
+from attrs import Factory, define, evolve
 
 from wanasync import __version__
-from wanasync.errors import ListError
+from wanasync.errors import ListError, RequestValidationError
 from wanasync.models import BatchItem, ListProblem
 from wanasync.rules.clashes import Clashes
 from wanasync.rules.lists import FORMATS, ListLine, judge, read
 from wanasync.rules.listtext import MAX_LINE
 from wanasync.rules.listtext import shown as text_shown
 from wanasync.rules.naming import wanted_name
+from wanasync.rules.records import item_key
+from wanasync.rules.templates import NameTemplate
 
 __all__ = ["RequestList"]
 
@@ -85,19 +88,22 @@ class RequestList:
     def close(self) -> None:
         self._file.close()
 
-    def check(self, *, shown: int = 20, to: str | os.PathLike[str] | None = None) -> int:
+    def check(
+        self, *, shown: int = 20, to: str | os.PathLike[str] | None = None, name: NameTemplate | None = None
+    ) -> int:
         """Judge every line, and that no two share an id or file. Returns how many items there are.
 
         With `to`, the directory of the videos, no line may want the name of a file that lies there and is not a video
-        of that directory's batch.
+        of that directory's batch. With `name`, no two lines may come to the same name by it.
 
         Raises `ListError` with the first `shown` problems and their count; also for a list without any item.
         """
         clashes = Clashes()
         found = _Findings(shown)
         with _strange_files(to) as is_strange:
-            for line in self._lines(judge):
-                found.add(_of_its_own(clashes.check(line), is_strange))
+            for line in self._lines(judge if name is None else read):
+                named = line if name is None else _named(line, name, found.items)
+                found.add(_of_its_own(clashes.check(named), is_strange))
         if clashes.again and not found.problems:
             items = (line for line in self._lines(read) if line.item is not None)
             for index, line in enumerate(items):
@@ -171,6 +177,18 @@ def _of_its_own(line: ListLine, is_strange: Callable[[str], bool] | None) -> Lis
         return line
     reason = f"{text_shown(name)} is there already and is not this batch's; move it away, or name another file"
     return ListLine(line.number, None, (ListProblem(line.number, "file", reason),))
+
+
+def _named(line: ListLine, template: NameTemplate, index: int) -> ListLine:
+    """The line with the name that the template gives it."""
+    item = line.item
+    if item is None or item.file is not None:
+        return line
+    try:
+        name = template.name(item.request, index, item.id or item_key(item.request), time.time())
+    except RequestValidationError as error:
+        return ListLine(line.number, None, (ListProblem(line.number, "name", str(error)),))
+    return ListLine(line.number, evolve(item, file=name), line.problems)
 
 
 def _digest() -> hashlib.blake2b:

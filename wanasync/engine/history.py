@@ -6,16 +6,17 @@ import os
 import re
 import time
 from collections.abc import AsyncIterator, Iterable
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from attrs import frozen
 
+from wanasync.engine.batch.outlet import PLACE, Outlet
 from wanasync.engine.forecast import forecast
 from wanasync.engine.homes import OpenJournal, opener
 from wanasync.engine.reading import Requests, fingerprint, known_list
 from wanasync.models import BatchStatus, Forecast, ItemChanges, ItemStatus, Outcome, OutcomeState, PaceSample
+from wanasync.rules.destination import Destination
 from wanasync.rules.lifecycle import ItemState
 from wanasync.rules.outcomes import item_status, outcome, states_of
 from wanasync.rules.records import ItemRecord
@@ -57,24 +58,32 @@ class BatchHistory:
 
     ``async with BatchHistory("videos/") as history: print(await history.status())``
 
-    Nothing is made, changed or locked. `journal` is where it is kept, as in `WanSession.batch`. Raises `JournalError`
+    Nothing is made, changed or locked. `directory` may also be the URL that a batch's videos went to, where its journal
+    is in the default place. `journal` is where it is kept, as in `WanSession.batch`. Raises `JournalError`
     where there is none, or a broken one.
     """
 
     def __init__(self, directory: str | os.PathLike[str], *, journal: str | OpenJournal | None = None) -> None:
-        self.directory: Path = Path(directory)
-        self._open_journal = opener(journal)
+        destination = Destination.of(directory)
+        self.directory: Path = destination.directory
+        self._open_journal = opener(journal, destination.url)
         self._read_at: str | None = None
         self._mark: _Mark | None = None
 
     async def __aenter__(self) -> Self:
         self._journal = await self._open_journal(self.directory, now=time.time, read_only=True)
+        self._outlet = Outlet(self.directory, await self._journal.get_meta(PLACE) or None)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self._journal.close()
+
+    @property
+    def url(self) -> str | None:
+        """Where the videos are, if not in the directory: a place in an object store."""
+        return self._outlet.url
 
     async def status(self) -> BatchStatus:
         """Counts and credits as they stand now."""
@@ -113,7 +122,7 @@ class BatchHistory:
         """Each item as an outcome, as it stands now; those in `states` only, where given."""
         wanted = None if states is None else [state for told in states for state in states_of(told)]
         async for record in self._journal.iter_items(wanted):
-            yield outcome(record, self.directory, resumed=True)
+            yield self._outlet.located(outcome(record, self.directory, resumed=True))
 
     async def items(self, states: Iterable[OutcomeState] | None = None) -> AsyncIterator[ItemStatus]:
         """Each item as it stands now; those in `states` only, where given, state after state."""

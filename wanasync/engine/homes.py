@@ -81,8 +81,11 @@ def _needs_extra() -> Iterator[None]:
         raise ConfigError(words, "journal") from error
 
 
-def opener(where: str | OpenJournal | None) -> OpenJournal:
-    """What opens a journal there: in the batch's directory for None, in PostgreSQL for an address."""
+def opener(where: str | OpenJournal | None, url: str | None = None) -> OpenJournal:
+    """What opens a journal there: in the batch's directory for None, in PostgreSQL for an address.
+
+    `url` is where the batch's videos go, if not to its directory: the same for every machine, it names the batch.
+    """
     if where is None:
         return journal.Journal.open
-    return PostgresJournal(where) if isinstance(where, str) else where
+    return PostgresJournal(where, url) if isinstance(where, str) else where

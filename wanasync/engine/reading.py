@@ -9,11 +9,14 @@ from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
+import attrs
+
 from wanasync.edges.journal.contract import BatchJournal
 from wanasync.edges.lists import RequestList
 from wanasync.models import BatchItem, VideoRequest, as_request
 from wanasync.rules.known_list import KnownList
 from wanasync.rules.records import ItemRecord, PlannedItem
+from wanasync.rules.templates import NameTemplate
 
 __all__ = ["LIST", "Requests", "as_planned", "chunks", "fingerprint", "known_list", "missing_files"]
 
@@ -25,11 +28,17 @@ T = TypeVar("T")
 Requests = Iterable[str | VideoRequest | BatchItem] | AsyncIterable[str | VideoRequest | BatchItem]
 
 
-def as_planned(index: int, entry: str | VideoRequest | BatchItem) -> PlannedItem:
-    """An entry of the list as the journal takes it. Raises `RequestValidationError`."""
+def as_planned(
+    index: int, entry: str | VideoRequest | BatchItem, template: NameTemplate | None = None, now: float = 0.0
+) -> PlannedItem:
+    """An entry of the list as the journal takes it, named after `template`. Raises `RequestValidationError`."""
     if isinstance(entry, BatchItem):
-        return PlannedItem(index, as_request(entry.request), entry.id, entry.file)
-    return PlannedItem(index, as_request(entry))
+        item = PlannedItem(index, as_request(entry.request), entry.id, entry.file)
+    else:
+        item = PlannedItem(index, as_request(entry))
+    if template is None or item.file is not None:
+        return item
+    return attrs.evolve(item, wish=template.name(item.request, index, item.item_id or item.key, now))
 
 
 async def fingerprint(requests: Requests) -> str | None:

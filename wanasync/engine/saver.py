@@ -19,6 +19,7 @@ from attrs import define
 from wanasync import events
 from wanasync.config import Config
 from wanasync.edges.download import DeadLinkError, Existing, TransferError, fetch
+from wanasync.edges.objects import Slot, UploadError
 from wanasync.edges.retrying import full_jitter, retry
 from wanasync.edges.transport import Transport
 from wanasync.engine.announcer import Emit
@@ -62,6 +63,7 @@ class _Job:
     deadline: float
     existing: Existing
     link: str | None
+    slot: Slot | None = None
     renewals: int = 0
     placed: bool = False
     turn: asyncio.Future[bool] | None = None
@@ -113,8 +115,9 @@ class Saver:
         *,
         deadline: float,
         existing: Existing = Existing.REFUSE,
+        slot: Slot | None = None,
     ) -> SavedVideo:
-        """Fetch the video of a completed task to `target`.
+        """Fetch the video of a completed task to `target`, and from there into the `slot` of an object store.
 
         `deadline` is when the link dies (unix seconds): it orders the queue, unless the link itself names an earlier
         time, and past it the video is still tried.
@@ -123,7 +126,7 @@ class Saver:
         the network is; an `APIError` where the provider refuses to be asked for a fresh link. What was received stays
         beside the target for the next call, also on cancellation.
         """
-        job = _Job(snapshot, target, deadline, existing, snapshot.links[0] if snapshot.links else None)
+        job = _Job(snapshot, target, deadline, existing, snapshot.links[0] if snapshot.links else None, slot)
         if self._closed:
             raise self._stopped(job)
         self._enter(job)
@@ -227,9 +230,10 @@ class Saver:
             raise self._given_up(job, error) from error
 
     def _given_up(self, job: _Job, error: Exception) -> DownloadError | LinkExpiredError:
-        if self._clock() > job.deadline:
+        if self._clock() > job.deadline and not isinstance(error, UploadError):
             return LinkExpiredError(f"its link is past its time, and {error}", job.snapshot.id, job.link)
-        return DownloadError(f"{job.target} could not be fetched: {error}", job.snapshot.id, job.link, str(job.target))
+        verb = "uploaded" if isinstance(error, UploadError) else "fetched"
+        return DownloadError(f"{job.target} could not be {verb}: {error}", job.snapshot.id, job.link, str(job.target))
 
     async def _advance(self, job: _Job) -> SavedVideo:
         """Fetch while it gets on: whether it stops for good is for the counted retries around this."""
@@ -251,7 +255,10 @@ class Saver:
         if not job.placed:
             await self._take_place(job)
         try:
-            return await fetch(
+            found = await job.slot.find(job.snapshot.id, job.target) if job.slot else None
+            if found is not None:
+                return found
+            video = await fetch(
                 self._transport,
                 link,
                 job.target,
@@ -260,6 +267,7 @@ class Saver:
                 existing=job.existing,
                 clock=self._clock,
             )
+            return await job.slot.put(video) if job.slot else video
         finally:
             self._leave_place(job)
 

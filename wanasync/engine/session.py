@@ -9,7 +9,6 @@ import os
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -18,13 +17,13 @@ import attrs
 from wanasync import events
 from wanasync.config import Config, resolve
 from wanasync.edges.retrying import full_jitter, retry
-from wanasync.edges.targets import free_target
 from wanasync.edges.transport import Transport
 from wanasync.engine.announcer import Announcer, Emit, as_listeners
 from wanasync.engine.batch import Batch, Requests, SharedBatch, ShareJournal
 from wanasync.engine.callbacks import CALLBACK_WAIT, CallbackDesk, Callbacks
 from wanasync.engine.gate import AnyGate, Gate
 from wanasync.engine.homes import OpenJournal
+from wanasync.engine.placing import free_place
 from wanasync.engine.poller import Poller
 from wanasync.engine.recent import RecentTasks
 from wanasync.engine.saver import Saver
@@ -44,7 +43,9 @@ from wanasync.errors import (
 from wanasync.models import Credits, SavedVideo, Statistics, TaskSnapshot, VideoRequest, as_request
 from wanasync.rules import calls, naming, replies
 from wanasync.rules.callbacks import check_reachable
+from wanasync.rules.destination import Destination
 from wanasync.rules.replies import Accepted, Refused, Reply, Throttled, Unknown
+from wanasync.rules.templates import NameTemplate
 
 if TYPE_CHECKING:
     import aiohttp
@@ -245,10 +246,11 @@ class WanSession:
         request: VideoRequest | str,
         to: str | os.PathLike[str],
         *,
+        state: str | os.PathLike[str] | None = None,
         timeout: float | None = None,
         count_queue: bool = False,
     ) -> SavedVideo:
-        """Submit, wait and save. `to` is a file that must not exist yet, or a directory.
+        """Submit, wait and save. `to` is a file that must not exist yet, a directory, or a URL (see `Task.save`).
 
         `timeout` (seconds) is for the making; time in the provider's queue counts with `count_queue` only, so that
         without it a task that never leaves the queue is waited for without end (see `Task.wait`). With callbacks, a
@@ -258,7 +260,7 @@ class WanSession:
         self._check()
         request = as_request(request)
         key = calls.new_idempotency_key(_secrets)
-        whole = self._generate(request, key, to, timeout=timeout, count_queue=count_queue)
+        whole = self._generate(request, key, to, state, timeout=timeout, count_queue=count_queue)
         return await (whole if self._emit is None else self._told(self._emit, whole, request, key))
 
     async def _generate(
@@ -266,18 +268,19 @@ class WanSession:
         request: VideoRequest,
         key: str,
         to: str | os.PathLike[str],
+        state: str | os.PathLike[str] | None,
         *,
         timeout: float | None,
         count_queue: bool,
     ) -> SavedVideo:
-        target = await asyncio.to_thread(free_target, to, naming.slug(request.prompt) or "video")
+        place = await free_place(to, naming.slug(request.prompt) or "video", state)
         try:
             task = await self._submit(request, key)
         except SubmissionUnknownError:
             if self._desk is None or request.callback_url is not None:
                 raise
             task = await self.resolve(key)
-        return await task.save(target, timeout=timeout, count_queue=count_queue)
+        return await task.save_at(place, timeout=timeout, count_queue=count_queue)
 
     async def _told(
         self, emit: Emit, whole: Coroutine[Any, Any, SavedVideo], request: VideoRequest, key: str
@@ -297,15 +300,21 @@ class WanSession:
     def batch(
         self,
         requests: Requests,
-        to: str | os.PathLike[str],
+        to: str | os.PathLike[str] | Destination,
         *,
         budget: float | None = None,
         limit: int | None = None,
         total: int | None = None,
         retry_failed: int = 0,
         journal: str | OpenJournal | None = None,
+        state: str | os.PathLike[str] | None = None,
+        name: str | NameTemplate | None = None,
     ) -> Batch:
         """Many requests with one durable journal in the directory `to`; the same call continues an earlier run.
+
+        `to` may be a URL in an object store (``s3://bucket/prefix``); the journal is then in `state`, a directory on
+        this machine, which the videos pass through (see `Destination`). `name` is a template for the names of the
+        videos, such as ``"{index:06d}-{slug}.mp4"`` (see `NameTemplate`).
 
         `requests` is any iterable or async iterable of prompts, `VideoRequest`s or `BatchItem`s; it is read lazily.
         `budget` caps the credits of the whole batch, earlier runs included; `limit` the submissions of this run;
@@ -317,7 +326,7 @@ class WanSession:
         self._check()
         return Batch(
             requests,
-            Path(to),
+            Destination.of(to, state),
             config=self.config,
             gate=self._gate,
             poller=self._poller,
@@ -332,6 +341,7 @@ class WanSession:
             total=total,
             retry_failed=retry_failed,
             journal=journal,
+            name=NameTemplate(name) if isinstance(name, str) else name,
         )
 
     def shared_batch(

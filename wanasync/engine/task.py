@@ -10,8 +10,8 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from attrs import define, field
 
 from wanasync import events
-from wanasync.edges.targets import free_target
 from wanasync.engine.announcer import Emit
+from wanasync.engine.placing import Place, free_place
 from wanasync.engine.poller import Listener, Poller
 from wanasync.engine.saver import Saver
 from wanasync.errors import TaskFailedError, TaskTimeoutError, WanError
@@ -190,19 +190,39 @@ class Task:
                 self._following.poller.deliver(snapshot)
 
     async def save(
-        self, to: str | os.PathLike[str], *, timeout: float | None = None, count_queue: bool = False
+        self,
+        to: str | os.PathLike[str],
+        *,
+        state: str | os.PathLike[str] | None = None,
+        timeout: float | None = None,
+        count_queue: bool = False,
     ) -> SavedVideo:
         """Wait for the video, as `wait` does, and save it: streamed, checked, synced, under its name only when whole.
 
-        `to` is a file that must not exist yet, or a directory. Raises `DownloadError` (the link is kept in it),
-        `LinkExpiredError`, and what `wait` raises; `timeout` (seconds) and `count_queue` are `wait`'s.
+        `to` is a file that must not exist yet, or a directory; or a URL in an object store (``s3://bucket/cat.mp4``,
+        ``s3://bucket/prefix/``), which the video reaches by way of the directory `state` (see `Destination`).
+
+        Raises `DownloadError` (the link is kept in it), `LinkExpiredError`, and what `wait` raises; `timeout` (seconds)
+        and `count_queue` are `wait`'s.
         """
         snapshot = await self.wait(timeout, count_queue=count_queue)
         # The id is the provider's, and may hold what leads out of the directory.
-        target = await asyncio.to_thread(free_target, to, safe_stem(self.id, "video"))
+        return await self._save(snapshot, await free_place(to, safe_stem(self.id, "video"), state))
+
+    async def save_at(self, place: Place, *, timeout: float | None, count_queue: bool) -> SavedVideo:
+        """As `save`, to a place that was found free before the task was."""
+        return await self._save(await self.wait(timeout, count_queue=count_queue), place)
+
+    async def _save(self, snapshot: TaskSnapshot, place: Place) -> SavedVideo:
         following = self._following
         made = self._submitted_at or snapshot.created or following.clock()
-        return await following.saver.save(snapshot, target, deadline=made + following.link_lifetime)
+        return await following.saver.save(
+            snapshot,
+            place.target(self.id),
+            deadline=made + following.link_lifetime,
+            existing=place.existing,
+            slot=place.slot,
+        )
 
 
 @define

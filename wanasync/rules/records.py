@@ -41,7 +41,8 @@ def _check_id(_: object, __: object, value: str | None) -> None:
 class PlannedItem:
     """One item of the list as it is read, before the journal is asked about it.
 
-    `index` counts from 0; `file` is the name the user wants, relative to the batch's directory. `key` is `item_key` of
+    `index` counts from 0; `file` is the name the user wants, relative to the batch's directory; `wish` the one that a
+    template makes for an item that wants none, and that it has for ever once it is written down. `key` is `item_key` of
     the first such item in the list: repetitions are counted by the journal, which sees the whole list.
     Raises `RequestValidationError` for an id that can't be written down.
     """
@@ -50,6 +51,7 @@ class PlannedItem:
     request: VideoRequest
     item_id: str | None = field(default=None, validator=_check_id)
     file: str | None = None
+    wish: str | None = None
     request_json: str = field(init=False, default=Factory(lambda item: request_to_json(item.request), takes_self=True))
     key: str = field(
         init=False, default=Factory(lambda item: _key(identity_of(item.request_json), item.item_id, 1), takes_self=True)

@@ -120,9 +120,19 @@ class Planning:
         if item.file is not None:
             self._make_way(name, item)
         elif not self._is_free(name):
+            self._check_wish(name, item)
             name = self._free_name(name)
         self._claim(name, seq)
         return name
+
+    def _check_wish(self, name: str, item: PlannedItem) -> None:
+        """A template that gives two items of this list one name is wrong; what an earlier list had is made way for."""
+        owner = self._owner_row(name) if item.wish is not None else None
+        if owner is not None and (key_number(owner.key) in self._taken or self._store.is_listed(owner.seq)):
+            reason = (
+                f"is what the template makes of {_label(item)} and of {_label(owner)}; add {{index}} or {{id}} to it"
+            )
+            raise RequestValidationError("name", name, reason)
 
     def _claim(self, name: str, seq: int) -> None:
         name_hash = name_key(name)
@@ -178,6 +188,8 @@ class Planning:
 
 
 def _wish(item: PlannedItem) -> str:
+    if item.file is None and item.wish is not None:
+        return item.wish
     return file_name(item.request.prompt, item.index, item.item_id, item.file)
 
 

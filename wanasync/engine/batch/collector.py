@@ -73,7 +73,8 @@ class Collector:
         deadline = record.link_deadline or run.clock()
         # The journal gave this name to this item alone: a whole video under it is the one that a run saved which was
         # killed before it could write that down.
-        return await self._saver.save(made, run.directory / record.file, deadline=deadline, existing=Existing.ADOPT)
+        target, slot = run.directory / record.file, run.outlet.slot(record)
+        return await self._saver.save(made, target, deadline=deadline, existing=Existing.ADOPT, slot=slot)
 
     async def _not_saved(self, record: ItemRecord, error: WanError) -> Outcome:
         """A link found dead before its time may be a host's passing mood: the next run asks again."""

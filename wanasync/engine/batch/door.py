@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Callable
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -16,6 +15,7 @@ from wanasync.engine.batch.follower import Follower
 from wanasync.engine.batch.intake import Intake, check_provider
 from wanasync.engine.batch.learned import Learned
 from wanasync.engine.batch.lost import LostAndFound
+from wanasync.engine.batch.outlet import Outlet
 from wanasync.engine.batch.run import Run
 from wanasync.engine.batch.teller import Teller
 from wanasync.engine.callbacks import CallbackDesk
@@ -30,8 +30,10 @@ from wanasync.engine.submitter import Submitter
 from wanasync.errors import JournalError, RequestValidationError, WanError
 from wanasync.models import BatchItem, BatchProgress, Outcome, OutcomeState, PaceSample, VideoRequest
 from wanasync.rules.budget import Budget
+from wanasync.rules.destination import Destination
 from wanasync.rules.records import ItemRecord
 from wanasync.rules.tally import Tally
+from wanasync.rules.templates import NameTemplate
 
 __all__ = ["Batch"]
 
@@ -58,7 +60,7 @@ class Batch:
     def __init__(
         self,
         requests: Requests,
-        directory: Path,
+        destination: Destination,
         *,
         config: Config,
         gate: AnyGate,
@@ -74,13 +76,19 @@ class Batch:
         total: int | None = None,
         retry_failed: int = 0,
         journal: str | OpenJournal | None = None,
+        name: NameTemplate | None = None,
     ) -> None:
         if isinstance(requests, str | bytes | VideoRequest | BatchItem):
             raise RequestValidationError("requests", requests, "must be a list of requests, not a single one")
-        self.directory = directory
-        self._open_journal = opener(journal)
+        self.directory = directory = destination.directory
+        self.url = destination.url
+        self._open_journal = opener(journal, destination.url)
         self._submitter = submitter
-        self._run = run = Run(directory, config, clock, Teller(emit, clock, directory), Budget(budget), Tally(total))
+        outlet = Outlet(directory, destination.url)
+        self._run = run = Run(
+            directory, config, clock, Teller(emit, clock, directory), Budget(budget), Tally(total), outlet
+        )
+        run.template = name
         self._gate = gate
         self._learned = Learned(run, gate)
         collector = Collector(run, saver)
@@ -107,6 +115,7 @@ class Batch:
         run.pace_log = PaceLog(run.journal, run.clock, self._sample)
         try:
             await check_provider(run)
+            await run.outlet.open(run.journal)
             await self._learned.recall()
             await self._intake.take_over()
         except BaseException:

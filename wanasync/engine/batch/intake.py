@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 
@@ -12,7 +11,7 @@ from wanasync.engine.batch.follower import Follower
 from wanasync.engine.batch.lost import LostAndFound
 from wanasync.engine.batch.run import Run, paid_task
 from wanasync.engine.gate import AnyGate
-from wanasync.engine.reading import LIST, Requests, as_planned, chunks, fingerprint, known_list, missing_files
+from wanasync.engine.reading import LIST, Requests, as_planned, chunks, fingerprint, known_list
 from wanasync.errors import JournalError, RequestValidationError, WanError
 from wanasync.models import BatchItem, Outcome, OutcomeState, VideoRequest
 from wanasync.rules.known_list import MOST_UNLISTED, KnownList
@@ -164,7 +163,7 @@ class Intake:
         planned: list[PlannedItem] = []
         for index, entry in enumerate(chunk, first_index):
             try:
-                planned.append(as_planned(index, entry))
+                planned.append(as_planned(index, entry, self._run.template, self._run.clock()))
             except RequestValidationError as error:
                 self._tell_invalid(index, None, error)
         try:
@@ -191,7 +190,7 @@ class Intake:
     async def go_on(self, records: list[ItemRecord]) -> None:
         """Go on with items from where they stand."""
         saved = [record for record in records if record.state is ItemState.SAVED]
-        gone = await asyncio.to_thread(missing_files, self._run.directory, saved) if saved else set()
+        gone = await self._run.outlet.missing(saved)
         for record in records:
             if record.key in gone:
                 record = await self._run.journal.record(record.key, ItemEvent.FILE_LOST)
@@ -203,6 +202,8 @@ class Intake:
         run = self._run
         run.tally.taken += 1
         match next_step(record.state, run.config.on_unknown):
+            case Next.SUBMIT if objection := run.outlet.objection(record):
+                run.tell(outcome(record, run.directory, state=OutcomeState.REJECTED, error=objection), record)
             case Next.SUBMIT | Next.RESUBMIT:
                 self._dispatcher.add(record)
             case Next.FOLLOW:

@@ -14,6 +14,7 @@ from attrs import Factory, define, field
 
 from wanasync.config import Config
 from wanasync.edges.journal.contract import BatchJournal
+from wanasync.engine.batch.outlet import Outlet
 from wanasync.engine.batch.teller import Teller
 from wanasync.engine.pace_log import PaceLog
 from wanasync.errors import AuthenticationError, InsufficientCreditError, JournalError, PermissionDeniedError, WanError
@@ -22,6 +23,7 @@ from wanasync.rules.budget import Budget
 from wanasync.rules.lifecycle import TransitionError
 from wanasync.rules.records import ItemRecord
 from wanasync.rules.tally import Tally
+from wanasync.rules.templates import NameTemplate
 
 __all__ = ["STOPS_THE_LANE", "UNREAD_OUTCOMES", "Run", "paid_task", "stop_reason"]
 
@@ -44,9 +46,12 @@ class Run:
     teller: Teller
     budget: Budget
     tally: Tally
+    outlet: Outlet
     journal: BatchJournal = field(init=False)
     """Once the batch is entered, as `pace_log`."""
     pace_log: PaceLog = field(init=False)
+    template: NameTemplate | None = None
+    """How videos are named that want no name of their own."""
     stopped: str | None = None
     stop_error: WanError | None = None
     failure: BaseException | None = None
@@ -70,6 +75,7 @@ class Run:
     # Telling
 
     def tell(self, told: Outcome, record: ItemRecord | None = None) -> None:
+        told = self.outlet.located(told)
         self.tally.told[told.state] += 1
         if told.state is OutcomeState.SAVED and not told.resumed:
             self.tally.note_saved(self.clock())
