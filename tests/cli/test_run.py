@@ -111,6 +111,7 @@ class TestTheMainJob:
             "id": "c",
             "state": "saved",
             "path": str(Path("videos/cats/one.mp4")),
+            "url": None,
             "bytes": len(content),
             "sha256": hashlib.sha256(content).hexdigest(),
             "credits": 2.5,

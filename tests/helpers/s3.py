@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 from unittest import mock
 
-import boto3
+import boto3  # type: ignore[import-untyped]
 import pytest
 from attrs import define, field
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
@@ -42,6 +42,7 @@ class S3:
     checksums: list[str] = field(factory=list)
     troubles: list[Fault] = field(factory=list)
     app: Answer | None = None
+    part_came: threading.Event = field(factory=threading.Event)
 
     def __call__(self, environ: Environ, start: Callable[..., Any]) -> Iterable[bytes]:
         assert self.app is not None
@@ -49,6 +50,8 @@ class S3:
         self.requests.append((method, f"{environ['PATH_INFO']}{'?' if query else ''}{query}"))
         if method in ("PUT", "POST") and "HTTP_X_AMZ_CHECKSUM_SHA256" in environ:
             self.checksums.append(environ["HTTP_X_AMZ_CHECKSUM_SHA256"])
+        if "partNumber" in query:
+            self.part_came.set()
         if method == "PUT" and self.troubles:
             return self.troubles.pop(0)(environ, start, self.app)
         return self.app(environ, start)
@@ -110,6 +113,7 @@ def s3(s3_machine: S3, monkeypatch: pytest.MonkeyPatch) -> S3:
     s3_machine.client.create_bucket(Bucket=s3_machine.bucket)
     for kept in (s3_machine.requests, s3_machine.checksums, s3_machine.troubles):
         kept.clear()
+    s3_machine.part_came.clear()
     return s3_machine
 
 

@@ -76,7 +76,9 @@ def test_a_name_too_long_is_refused_and_not_cut() -> None:
 
 @given(st.text(min_size=1, max_size=60).filter(str.strip), st.text(min_size=1, max_size=60))
 def test_whatever_prompts_and_ids_hold_names_stay_in_the_directory(prompt: str, item_id: str) -> None:
-    template = NameTemplate("{date}/" + "-".join(f"{{{name}:.8}}" for name in FIELDS if name not in ("index", "number")))
+    template = NameTemplate(
+        "{date}/" + "-".join(f"{{{name}:.8}}" for name in FIELDS if name not in ("index", "number"))
+    )
     try:
         request = VideoRequest(prompt)
     except RequestValidationError:

@@ -68,7 +68,7 @@ def _main(
 def run_command(
     ctx: typer.Context,
     source: Annotated[str, typer.Argument(metavar="LIST", help="A .txt, .csv, .jsonl or .json list; - reads stdin.")],
-    to: opt.ToDirectory = "videos",
+    to: opt.ToPlace = "videos",
     state: opt.State = None,
     name: Annotated[
         str | None,
@@ -203,7 +203,7 @@ def fetch(
             min=0, metavar="HOURS", help="Also the account's tasks of the last hours, where the host lists them."
         ),
     ] = None,
-    to: opt.ToDirectory = "videos",
+    to: opt.ToPlace = "videos",
     state: opt.State = None,
     api_key: opt.ApiKey = None,
     base_url: opt.BaseUrl = None,

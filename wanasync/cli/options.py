@@ -25,6 +25,8 @@ __all__ = [
     "Quiet",
     "State",
     "Table",
+    "ToDirectory",
+    "ToPlace",
     "Verbose",
 ]
 
@@ -124,7 +126,8 @@ ListFormat = Annotated[
         help="The list's kind, if its name doesn't tell.",
     ),
 ]
-ToDirectory = Annotated[
+ToDirectory = Annotated[Path, typer.Option("--to", "-o", metavar="DIR", help="Where the videos go.")]
+ToPlace = Annotated[
     str,
     typer.Option("--to", "-o", metavar="DIR|URL", help="Where the videos go; also s3://bucket/prefix, gs://…, az://…."),
 ]

@@ -46,7 +46,7 @@ class Run:
     teller: Teller
     budget: Budget
     tally: Tally
-    outlet: Outlet
+    outlet: Outlet = field(default=Factory(lambda run: Outlet(run.directory), takes_self=True))
     journal: BatchJournal = field(init=False)
     """Once the batch is entered, as `pace_log`."""
     pace_log: PaceLog = field(init=False)
