@@ -7,6 +7,7 @@ Each room has its part of the data's way, and alone changes what it keeps:
     lost        looks for submissions whose reply was lost, in the provider's list and its callbacks
     follower    knows which tasks are under way, and hears from the poller how they ended
     collector   has the saver bring finished videos, and watches over their links
+    outlet      knows where videos end up: in the directory, or from there in an object store
     teller      tells listeners of all that
     run         is what they share: the stop, the outcomes, the steps under way
     door        is what users see: it opens the rooms, counts for them and closes them
