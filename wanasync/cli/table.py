@@ -14,10 +14,13 @@ import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, TYPE_CHECKING, Any, Protocol
 
-from wanasync import BatchHistory, ConfigError, ItemStatus, VideoRequest
+from wanasync import ConfigError
 from wanasync.cli.screen import Screen
+
+if TYPE_CHECKING:
+    from wanasync import BatchHistory, ItemStatus, VideoRequest
 
 __all__ = ["COLUMNS", "check_table", "write_table"]
 
