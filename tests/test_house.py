@@ -170,7 +170,7 @@ def test_public_names_have_docstrings() -> None:
     assert bare == []
 
 
-@pytest.mark.parametrize("door", ["emulator", "telemetry", "testing"])
+@pytest.mark.parametrize("door", ["cluster", "emulator", "telemetry", "testing"])
 def test_the_doors_offer_what_they_say(door: str) -> None:
     module = importlib.import_module(f"wanasync.{door}")
     assert sorted(module.__all__, key=str.lower) == sorted(set(module.__all__), key=str.lower)

@@ -189,14 +189,14 @@ async def resolve(
         _tell_unknown(item, screen)
     if not screen.json:
         screen.say(f"{words.number(len(settled))} settled, {words.number(len(left))} unknown")
-    return exits.FAILED if left else exits.DONE
+    return exits.DONE if all(map(_is_dropped, left)) else exits.FAILED
 
 
 async def _send_again(
     place: Place, items: SharedList, to: Path, connection: Connection, screen: Screen
 ) -> list[ItemStatus]:
     """Submit what is unknown again, with its key; what is accepted is for the workers to follow."""
-    unknown = [item async for item in items.unknown()]
+    unknown = [item async for item in items.unknown() if not _is_dropped(item)]
     async with (
         connected(connection, screen, shared_limit=place.limit()) as wan,
         wan.shared_batch(to, journal=place.journal(), until="accepted") as batch,
@@ -216,10 +216,14 @@ def _pair(text: str) -> tuple[int, str]:
     return int(number), task_id
 
 
+def _is_dropped(item: ItemStatus) -> bool:
+    return item.error_code == "dropped"
+
+
 def _tell_unknown(item: ItemStatus, screen: Screen) -> None:
     if screen.json:
         told = {"number": item.number, "id": item.id, "error": item.error_message, "submitted_at": item.submitted_at}
-        screen.record({**told, "dropped": item.error_code == "dropped"})
+        screen.record({**told, "dropped": _is_dropped(item)})
     else:
         prompt = words.clipped(item.request.prompt, 36) if item.request else item.id
         screen.result(f"{item.number:>9}  {prompt}  {item.error_message or ''}")

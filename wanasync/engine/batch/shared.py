@@ -256,7 +256,9 @@ class SharedBatch:
             if record.state in ON_THE_WIRE:
                 self._elsewhere[record.key] = record
                 continue
-            if record.state is ItemState.ACCEPTED:
+            if record.state is ItemState.UNKNOWN:
+                self._run.budget.hold(record.request)
+            elif record.state is ItemState.ACCEPTED:
                 self._gate.track(paid_task(record))
             here.append(record)
         await self._intake.go_on(here)
