@@ -109,6 +109,19 @@ def _journal(axes: Axes, report: Report) -> None:
     _bars(axes, figures, lambda each: each.case, "durable records a second")
 
 
+def _cluster_gate(axes: Axes, report: Report) -> None:
+    """The use of each limit over the number of processes."""
+    used = [each for each in report.figures if each.quantity == "% of the limit"]
+    for case in dict.fromkeys(each.case for each in used):
+        line = [each for each in used if each.case == case]
+        axes.plot([int(each.subject.split()[1]) for each in line], [each.value for each in line], "o-", label=case)
+    axes.axhline(95, color="#333333", linewidth=0.8)
+    axes.set_xscale("log")
+    axes.set_xlabel("processes on one key")
+    axes.set_ylabel("use of the limit, %")
+    axes.legend(fontsize=7, frameon=False)
+
+
 _PLOTS: dict[str, Callable[[Axes, Report], None]] = {
     "pace": _pace,
     "follow": _follow,
@@ -116,4 +129,5 @@ _PLOTS: dict[str, Callable[[Axes, Report], None]] = {
     "overhead": _overhead,
     "peers": _peers,
     "journal": _journal,
+    "cluster_gate": _cluster_gate,
 }

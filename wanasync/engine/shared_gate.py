@@ -153,18 +153,25 @@ class SharedGate:
         self._out.add(number)
         self._asked[interactive] -= 1
         ticket = Ticket(self, number)
-        waiting = self._lanes[interactive] or self._lanes[not interactive]
-        if self._holds or not waiting:
+        woken = None if self._holds else self._next(interactive) or self._next(not interactive)
+        if woken is None:
             self.release(ticket)
             return
-        woken, _ = waiting.popitem(last=False)
         self._submitted += 1
         woken.set_result(ticket)
 
+    def _next(self, interactive: bool) -> asyncio.Future[Ticket] | None:
+        """Who has waited longest there, but for those who were cancelled and had no turn of the loop yet."""
+        lane = self._lanes[interactive]
+        while lane:
+            woken, _ = lane.popitem(last=False)
+            if not woken.done():
+                return woken
+        return None
+
     def _refuse(self, error: Callable[[], Exception]) -> None:
-        for lane in self._lanes.values():
-            while lane:
-                woken, _ = lane.popitem(last=False)
+        for interactive in self._lanes:
+            while woken := self._next(interactive):
                 woken.set_exception(error())
 
     # ---- asking

@@ -208,7 +208,8 @@ class SharedPace:
         """The pace's own time: the server's, but one that never goes back, however its clock is set."""
         if server_now + self._ahead < self._latest:
             self._ahead = self._latest - server_now
-        self._latest = server_now + self._ahead
+        # A tenth of a millisecond is exact enough, and thousands of times are written down.
+        self._latest = max(round(server_now + self._ahead, 4), self._latest)
         return self._latest
 
     def _hear(self, report: Report, now: float) -> Member:
