@@ -206,7 +206,7 @@ def test_the_plugin_brings_nothing_heavy_along() -> None:
 
 def test_the_example_of_the_readme(run: Run) -> None:
     readme = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
-    section = readme.partition("## Testing your own code")[2].partition("\n## ")[0]
+    section = readme.partition("## Watched and tested")[2].partition("\n## ")[0]
     examples = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
     assert examples
     for example in examples:
