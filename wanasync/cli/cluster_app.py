@@ -12,7 +12,7 @@ from wanasync.cli.guard import guarded
 
 __all__ = ["cluster"]
 
-cluster = typer.Typer(
+cluster: typer.Typer = typer.Typer(
     help="Many machines, one key: lists handed in to a PostgreSQL, worked off by any number of workers.",
     no_args_is_help=True,
 )

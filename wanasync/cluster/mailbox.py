@@ -15,7 +15,7 @@ from wanasync.cluster.schema import connection_info, label, set_up
 
 __all__ = ["PostgresMailbox"]
 
-logger = logging.getLogger("wanasync.cluster")
+logger: logging.Logger = logging.getLogger("wanasync.cluster")
 
 KEPT = 50_000
 SLICE = 500

@@ -27,7 +27,7 @@ from wanasync.cluster.schema import TASK, connection_info, label
 
 __all__ = ["ProcrastinateQueue"]
 
-logger = logging.getLogger("wanasync.cluster")
+logger: logging.Logger = logging.getLogger("wanasync.cluster")
 
 T = TypeVar("T")
 

@@ -18,7 +18,7 @@ from wanasync.cluster.engine import SAVE, WORK, Held, Queue
 
 __all__ = ["Worker"]
 
-logger = logging.getLogger("wanasync.cluster")
+logger: logging.Logger = logging.getLogger("wanasync.cluster")
 
 AHEAD = 200
 """A worker takes no further chunk while so many of its items wait to be submitted …"""
@@ -32,7 +32,7 @@ LATER = 60.0
 IDLE = 60.0
 """Seconds after which a batch that nothing is done for is closed."""
 
-LANES = {"saved": (WORK, SAVE), "made": (WORK,)}
+LANES: dict[str, tuple[str, ...]] = {"saved": (WORK, SAVE), "made": (WORK,)}
 
 
 class Worker:
@@ -72,7 +72,7 @@ class Worker:
         self._chunks: set[asyncio.Task[None]] = set()
         self._drained = asyncio.Event()
         self._error: WanError | None = None
-        self.ended = 0
+        self.ended: int = 0
         """Chunks that have come to their end here."""
 
     def drain(self, error: WanError | None = None) -> None:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Inventory", "Shelf", "Slot", "UploadError"]
 
-logger = logging.getLogger("wanasync.objects")
+logger: logging.Logger = logging.getLogger("wanasync.objects")
 
 SINGLE = 2**24
 """Bytes up to which a video is one request, held in memory: there the store can refuse a name that is taken."""

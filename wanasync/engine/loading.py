@@ -44,7 +44,7 @@ class SharedList:
     """
 
     def __init__(self, directory: str | os.PathLike[str], *, journal: ShareJournal) -> None:
-        self.directory = Path(directory)
+        self.directory: Path = Path(directory)
         self._share = journal.share
 
     async def __aenter__(self) -> Self:

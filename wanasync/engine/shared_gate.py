@@ -81,7 +81,7 @@ class SharedGate:
     """
 
     def __init__(self, *, limits: Limits | None = None, clock: Callable[[], float] = time.time) -> None:
-        self.member = secrets.randbits(62)
+        self.member: int = secrets.randbits(62)
         self._clock = clock
         self._loop = asyncio.get_running_loop()
         self._home: PaceHome | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -80,8 +81,9 @@ class Batch:
     ) -> None:
         if isinstance(requests, str | bytes | VideoRequest | BatchItem):
             raise RequestValidationError("requests", requests, "must be a list of requests, not a single one")
-        self.directory = directory = destination.directory
-        self.url = destination.url
+        self.directory: Path = destination.directory
+        directory = self.directory
+        self.url: str | None = destination.url
         self._open_journal = opener(journal, destination.url)
         self._submitter = submitter
         outlet = Outlet(directory, destination.url)

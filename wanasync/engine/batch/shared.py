@@ -47,7 +47,7 @@ from wanasync.rules.tally import Tally
 
 __all__ = ["STAGES", "ShareJournal", "SharedBatch"]
 
-logger = logging.getLogger("wanasync.batch")
+logger: logging.Logger = logging.getLogger("wanasync.batch")
 
 STAGES = ("saved", "made", "accepted")
 LOOK_AGAIN = 2.0
