@@ -19,6 +19,7 @@ from wanasync.cluster import set_up
 from wanasync.emulator import Emulator
 
 ITEMS = 60
+SHORT = {"connect_timeout": 1.0, "read_timeout": 1.0}
 
 
 def nothing_lost(emu: Emulator, status: BatchStatus, items: int = ITEMS) -> None:
@@ -37,10 +38,11 @@ def slow() -> Emulator:
 
 async def test_a_worker_that_is_killed_costs_no_item(cluster: str, tmp_path: Path) -> None:
     await hand_in(cluster, tmp_path / "videos", ITEMS)
-    async with slow() as emu, working(cluster, emu, config={"connect_timeout": 1.0, "read_timeout": 1.0}, ahead=5):
+    async with slow() as emu:
         with worker_process(cluster, emu, read_timeout=1.0) as process:
-            await until_stands(cluster, following=15)
+            await until_stands(cluster, following=10)
             process.send_signal(signal.SIGKILL)
+        async with working(cluster, emu, config=SHORT):
             nothing_lost(emu, await settled(cluster, ITEMS))
 
 
@@ -48,15 +50,16 @@ async def test_one_that_was_frozen_for_longer_than_the_rescue_pays_for_nothing_t
     cluster: str, tmp_path: Path
 ) -> None:
     await hand_in(cluster, tmp_path / "videos", ITEMS)
-    async with slow() as emu, working(cluster, emu, config={"connect_timeout": 1.0, "read_timeout": 1.0}, ahead=5):
+    async with slow() as emu:
         with worker_process(cluster, emu, read_timeout=1.0) as process:
-            await until_stands(cluster, following=15)
+            await until_stands(cluster, following=10)
             process.send_signal(signal.SIGSTOP)
-            await settled(cluster, ITEMS)
-            process.send_signal(signal.SIGCONT)
-            await asyncio.sleep(1.5)
-            # What it knows of its own wins over unknown.
-            nothing_lost(emu, await settled(cluster, ITEMS))
+            async with working(cluster, emu, config=SHORT):
+                await settled(cluster, ITEMS)
+                process.send_signal(signal.SIGCONT)
+                await asyncio.sleep(1.0)
+                # What it knows of its own wins over unknown.
+                nothing_lost(emu, await settled(cluster, ITEMS))
             process.send_signal(signal.SIGTERM)
             assert await asyncio.to_thread(process.wait, 30) == 0
 
@@ -81,8 +84,7 @@ async def test_one_that_is_cut_off_from_the_database_costs_no_item(
     postgres_server: Server, cluster: str, tmp_path: Path
 ) -> None:
     await hand_in(cluster, tmp_path / "videos", ITEMS)
-    short = {"connect_timeout": 1.0, "read_timeout": 1.0}
-    async with slow() as emu, Proxy(postgres_server.port) as proxy, working(cluster, emu, config=short, ahead=5):
+    async with slow() as emu, Proxy(postgres_server.port) as proxy, working(cluster, emu, config=SHORT, ahead=5):
         through = cluster.replace(f":{postgres_server.port}/", f":{proxy.port}/")
         with worker_process(through, emu, read_timeout=1.0):
             await until_stands(cluster, following=15)

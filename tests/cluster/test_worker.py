@@ -102,3 +102,26 @@ async def test_a_refused_key_ends_the_worker_and_costs_no_item(cluster: str, tmp
         assert (await stands(cluster)).planned == 20
         async with working(cluster, emu):
             assert (await settled(cluster, 20)).saved == 20
+
+
+@pytest.mark.parametrize("after", [0.0, 0.03, 0.1])
+async def test_one_that_is_drained_while_it_begins_keeps_nothing(cluster: str, tmp_path: Path, after: float) -> None:
+    await hand_in(cluster, tmp_path / "videos", 30)
+    async with Emulator(durations=600.0) as emu, asyncio.timeout(30):
+        async with working(cluster, emu):
+            await asyncio.sleep(after)
+        assert await jobs_left(cluster) == 3
+        async with ProcrastinateQueue(cluster) as queue:
+            assert [await queue.take(["wanasync"]) is not None for _ in range(4)] == [True, True, True, False]
+
+
+async def test_a_directory_that_cannot_be_made_costs_neither_the_chunk_nor_the_worker(
+    cluster: str, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    await hand_in(cluster, tmp_path / "file" / "videos", 10)
+    async with Emulator(durations=0.2, queue_time=0.1) as emu, working(cluster, emu), asyncio.timeout(30):
+        waiting = "SELECT count(*) FROM wanasync_queue.procrastinate_jobs WHERE status = 'todo' AND attempts = 1"
+        async with await psycopg.AsyncConnection.connect(cluster, autocommit=True) as connection:
+            while (await (await connection.execute(waiting)).fetchone()) != (1,):  # noqa: ASYNC110
+                await asyncio.sleep(0.05)

@@ -30,7 +30,7 @@ def write_list(path: Path, count: int, start: int = 0) -> Path:
 
 async def hand_in(dsn: str, to: Path, count: int, *, size: int = 10, start: int = 0) -> Any:
     """A list of `count` prompts, in chunks of `size`."""
-    path = write_list(to.parent / "list.txt", count, start)
+    path = write_list((to.parent if to.parent.is_dir() else to.parent.parent) / "list.txt", count, start)
     with RequestList(str(path)) as requests:
         requests.check()
         async with ProcrastinateQueue(dsn) as queue:

@@ -92,17 +92,18 @@ class Worker:
             for task in (*lanes, drained):
                 task.cancel()
             await asyncio.gather(*lanes, drained, return_exceptions=True)
-            await self._let_go()
+            await self._leave_batches()
+            await asyncio.gather(*self._chunks, return_exceptions=True)
         for task in ended:
             task.result()
         if self._error is not None:
             raise self._error
 
-    async def _let_go(self) -> None:
-        """Leave the batches, which lets the chunks be given back."""
-        batches, self._batches = list(self._batches.values()), {}
+    async def _leave_batches(self) -> None:
+        """Leave the batches, which lets their chunks be given back; one that is being opened, too."""
+        async with self._opening:
+            batches, self._batches = list(self._batches.values()), {}
         await asyncio.gather(*(batch.close() for batch in batches), return_exceptions=True)
-        await asyncio.gather(*self._chunks, return_exceptions=True)
 
     # Taking chunks
 
@@ -135,7 +136,7 @@ class Worker:
         try:
             batch = await self._batch(chunk.batch, self._to or Path(chunk.to))
             told = await batch.work_off(chunk.first, chunk.last)
-        except WanError as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, the chunk must not stay with us
             logger.warning("batch %s, rows %d to %d: %s", chunk.batch, chunk.first, chunk.last, error)
             await self._forget(chunk.batch, self._to or Path(chunk.to))
             await self._queue.give_back(held, after=0.0 if self._drained.is_set() else LATER)
@@ -188,7 +189,8 @@ class Worker:
             await asyncio.sleep(self._beat_every)
             if not await self._queue.beat():
                 logger.warning("silent for so long that others have what this worker held: starting over")
-                await self._let_go()
+                # Beside this: POSTs on the wire take their time, and we are to be heard meanwhile.
+                self._begin(self._leave_batches())
             await self._close_idle()
 
     async def _rescue(self) -> None:

@@ -464,5 +464,5 @@ def _has_files(directory: Path) -> bool:
     try:
         with os.scandir(directory) as entries:
             return any(True for _ in entries)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False

@@ -227,11 +227,10 @@ class SharedBatch:
         `Config.task_patience`, somebody else has them in hand, or the batch was stopped (see `stop_error`) or left.
         Raises what has broken the batch, `JournalError` mostly.
         """
-        if self._run.failure is not None:
-            raise self._run.failure
-        if not self._is_open:
-            raise JournalError("the batch was left", str(self.directory))
+        self._check()
         records = await self._read(first, last)
+        # Left or broken meanwhile, nobody would tell of these rows any more.
+        self._check()
         part = _Part({record.seq for record in records})
         if not records:
             return part.told
@@ -242,6 +241,12 @@ class SharedBatch:
         await part.ended
         part.told[OutcomeState.PENDING] += len(part.left)
         return part.told
+
+    def _check(self) -> None:
+        if self._run.failure is not None:
+            raise self._run.failure
+        if not self._is_open:
+            raise JournalError("the batch was left", str(self.directory))
 
     async def _read(self, first: int, last: int) -> list[ItemRecord]:
         self._unread += last - first + 1
