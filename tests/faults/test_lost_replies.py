@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.helpers.emulated import emulated, session_on
 from wanasync import Event, Outcome, OutcomeState, SubmissionUnknownError, WanSession
 from wanasync.emulator import Emulator, FixedWindow, Trouble
@@ -66,6 +68,23 @@ async def test_it_is_found_by_the_next_run(tmp_path: Path) -> None:
         async with session_on(emu) as wan:
             assert set(await outcomes(wan, tmp_path)) == {OutcomeState.SAVED}
         assert len(emu.ledger.entries) == 10
+
+
+@virtual_time
+async def test_the_task_of_a_lost_call_of_the_same_session_is_not_taken_for_an_items(tmp_path: Path) -> None:
+    """The call's reply is lost and its task made; the item's is lost and none made: the one task may be either's."""
+    trouble = Trouble.script(submit=["ok", "lost_reply", "html_502"])
+    async with emulated(trouble=trouble) as (emu, wan):
+        async with wan.batch(["a mouse"], tmp_path / "before") as batch:
+            await batch.wait()
+        with pytest.raises(SubmissionUnknownError):
+            await wan.submit("a dog")
+        async with wan.batch(["a cat"], tmp_path / "before") as batch:
+            (told,) = [outcome async for outcome in batch]
+        assert len(emu.ledger.entries) == 2
+        assert told.state is OutcomeState.UNKNOWN
+        assert isinstance(told.error, SubmissionUnknownError)
+        assert told.error.candidates == (emu.ledger.entries[1].task_id,)
 
 
 @virtual_time

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
 
 from wanasync.edges.journal.contract import BatchJournal
 from wanasync.errors import APIError, NotFoundError, WanError
@@ -53,16 +53,23 @@ class RecentTasks:
             raise
 
     async def find(
-        self, lost: Sequence[ItemRecord], journal: BatchJournal, others: Collection[str], longest: float
+        self,
+        lost: Sequence[ItemRecord],
+        journal: BatchJournal,
+        others: Collection[str],
+        rivals: Iterable[Lost],
+        longest: float,
     ) -> Resolution:
         """What the list tells of the items in `lost`; nothing where it can't be had.
 
-        `others` are tasks of this process that are not in `journal`; `longest` is how many seconds a submission can
-        have been on the wire.
+        `others` are tasks of this process that are not in `journal`, `rivals` its lost submissions by idempotency key,
+        of which a task may be just as well; `longest` is how many seconds a submission can have been on the wire.
         """
+        keys = {record.idempotency_key for record in lost}
         wanted = [_lost(record, longest) for record in lost]
+        wanted += [rival for rival in rivals if rival.key not in keys]
         try:
-            tasks, since = await self._back_to(reach(wanted))
+            tasks, since = await self._back_to(reach(wanted[: len(lost)]))
         except WanError as error:
             logger.info("the list of recent tasks could not be had: %s", error)
             return Resolution()

@@ -22,6 +22,7 @@ from wanasync.errors import APIConnectionError, APIError
 from wanasync.models import TaskSnapshot, VideoRequest
 from wanasync.rules import calls
 from wanasync.rules.replies import Accepted, Refused, Throttled, Unknown, read_submission
+from wanasync.rules.resolution import Lost
 
 logger: logging.Logger = logging.getLogger("wanasync.submit")
 
@@ -76,6 +77,7 @@ class Submitter:
         self._pauses_told = gate.statistics().pauses
         self._under_way: set[asyncio.Task[SubmitResult]] = set()
         self.recently_accepted: deque[str] = deque(maxlen=10_000)
+        self.recently_lost: deque[Lost] = deque(maxlen=1_000)
         self.credits_reserved: float = 0.0
         self.unknown: int = 0
 
@@ -156,8 +158,11 @@ class Submitter:
                 raise
             if self._emit is not None:
                 self._emit(self._started(request, key, item_id, waited))
+            sent = self._clock()
             result = await self._post(request, key, callback_url)
             self._settle(ticket, result)
+            if isinstance(result, Unknown):
+                self.recently_lost.append(Lost(key, request.model, sent, self._clock()))
         await log.answered(result)
         self._log(result, key)
         if self._emit is not None:

@@ -73,9 +73,10 @@ class LostAndFound:
     async def _resolve(self, lost: list[ItemRecord]) -> None:
         resolution = Resolution()
         if self._recent.is_offered:
-            others = self._submitter.recently_accepted
-            longest = self._run.config.read_timeout
-            resolution = await self._recent.find(lost, self._run.journal, others, longest)
+            submitter, longest = self._submitter, self._run.config.read_timeout
+            resolution = await self._recent.find(
+                lost, self._run.journal, submitter.recently_accepted, submitter.recently_lost, longest
+            )
         for record in lost:
             task_id = resolution.found.get(record.key)
             candidates = resolution.candidates.get(record.key, ())
