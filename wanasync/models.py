@@ -159,7 +159,8 @@ def as_request(request: VideoRequest | str) -> VideoRequest:
         return request
     if isinstance(request, str):
         return VideoRequest(request)
-    raise RequestValidationError("request", request, "must be a VideoRequest or a prompt")
+    hint = "; VideoRequest(**fields) makes one of a dict" if isinstance(request, dict) else ""
+    raise RequestValidationError("request", request, "must be a VideoRequest or a prompt" + hint)
 
 
 class TaskStatus(enum.StrEnum):

@@ -49,6 +49,7 @@ class TestGenerate:
         ended = wanasync("generate", "A cat", "--timeout", "0.5")
         assert ended.code == 1
         assert emulator.ledger.entries[0].task_id in ended.err.splitlines()[-1]
+        assert f"wanasync fetch {emulator.ledger.entries[0].task_id}" in ended.err
 
     @pytest.mark.skipif(sys.platform == "win32", reason="signals of another process")
     def test_ctrl_c_says_how_to_save_the_video_later(self, emulate: Emulate) -> None:

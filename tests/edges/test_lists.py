@@ -284,3 +284,30 @@ class TestFilesInTheWay:
         (write_below / "journal.db").write_bytes(b"no database at all")
         (tmp_path / "videos" / "mine.mp4").touch()
         assert self.check(tmp_path) == 3
+
+
+class TestTakenForPrompts:
+    @pytest.mark.parametrize(
+        ("content", "form"),
+        [
+            ('{"prompt": "a cat"}\n', "jsonl"),
+            ('# mine\n\n{"prompt": "a cat"}\n', "jsonl"),
+            ('[{"prompt": "a cat"}]', "json"),
+            ("[\n", "json"),
+            ("prompt,quality\na cat,720p\n", "csv"),
+            ("\ufeffPrompt;quality\na cat;720p\n", "csv"),
+        ],
+    )
+    def test_a_list_of_another_kind_is_not_bought_as_prompts(self, tmp_path: Path, content: str, form: str) -> None:
+        path = write(tmp_path / "list.txt", content)
+        with pytest.raises(ListError, match=f"begins like a .{form} list"):
+            RequestList(path)
+        assert prompts(path, "txt")
+
+    @pytest.mark.parametrize("content", ["{a cat}", "[slow] a cat", "prompt, a cat is asked", "a cat, a dog"])
+    def test_prompts_with_brackets_and_commas_are_prompts(self, tmp_path: Path, content: str) -> None:
+        assert prompts(write(tmp_path / "list.txt", content)) == [content]
+
+    def test_a_spreadsheet_is_told_how_to_be_saved(self, tmp_path: Path) -> None:
+        with pytest.raises(ListError, match="save it as CSV"):
+            RequestList(write(tmp_path / "list.xlsx", b"PK"))

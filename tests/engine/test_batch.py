@@ -18,6 +18,7 @@ from wanasync import (
     Outcome,
     OutcomeState,
     RequestValidationError,
+    SessionError,
     SubmissionUnknownError,
     VideoRequest,
     WanSession,
@@ -441,3 +442,39 @@ async def test_what_was_learned_of_the_limit_is_kept_for_the_next_run(tmp_path: 
             await outcomes(wan, cats, tmp_path)
             assert fresh.ledger.refused["submit"] <= refused
             assert len(fresh.ledger.entries) == 10
+
+
+@virtual_time
+async def test_a_batch_that_was_not_entered_says_so_and_does_not_hang(tmp_path: Path) -> None:
+    async with emulated() as (_, wan):
+        batch = wan.batch(CATS, tmp_path)
+        with pytest.raises(SessionError, match="async with"):
+            await batch.wait()
+        async with batch:
+            pass
+        with pytest.raises(SessionError, match="opened before"):
+            await batch.__aenter__()
+
+
+@virtual_time
+@pytest.mark.parametrize("budget", [-1, float("nan")])
+async def test_a_budget_that_caps_nothing_is_refused(tmp_path: Path, budget: float) -> None:
+    async with emulated() as (_, wan):
+        with pytest.raises(RequestValidationError, match="budget"):
+            wan.batch(CATS, tmp_path, budget=budget)
+
+
+@virtual_time
+async def test_a_wrong_address_stops_the_batch_before_all_of_it_is_rejected(tmp_path: Path) -> None:
+    async with emulated() as (emu, _):
+        async with WanSession(api_key=emu.api_key, base_url=f"{emu.base_url}/wrong") as wan:
+            told = states(await outcomes(wan, [f"dog {number}" for number in range(200)], tmp_path / "v"))
+        assert told[OutcomeState.NOT_STARTED] > told[OutcomeState.REJECTED] > 0
+        assert sum(told.values()) == 200
+
+
+@virtual_time
+async def test_a_dict_is_told_how_it_becomes_a_request(tmp_path: Path) -> None:
+    async with emulated() as (_, wan):
+        (told,) = await outcomes(wan, [{"prompt": "a cat"}], tmp_path)  # type: ignore[list-item]
+        assert "VideoRequest(**fields)" in str(told.error)

@@ -133,7 +133,7 @@ def run_command(
 @app.command()
 @guarded
 def generate(
-    prompt: Annotated[str, typer.Argument(help="What to show.")],
+    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="What to show.")],
     to: Annotated[
         str,
         typer.Option("--to", "-o", metavar="FILE|URL", help="A new file, or a directory to name one in; also s3://…."),

@@ -36,7 +36,7 @@ def _code(command: Callable[[], int]) -> int:
         return command()
     except wanasync.WanError as error:
         code = exits.of_error(error)
-        Screen().complain(f"the API key was refused: {error}" if code == exits.KEY_REFUSED else str(error))
+        Screen().complain(_sentence(error, code))
         return code
     except KeyboardInterrupt:
         Screen().complain("interrupted before anything was sent")
@@ -49,3 +49,11 @@ def _code(command: Callable[[], int]) -> int:
         traceback.print_exc()
         Screen().complain("this is a fault in wanasync. What was paid for is in the journal: the same command goes on")
         return exits.FAILED
+
+
+def _sentence(error: wanasync.WanError, code: int) -> str:
+    from wanasync.cli import words
+
+    if code == exits.KEY_REFUSED:
+        return f"the API key was refused: {error}"
+    return f"{error}; {words.WRONG_ADDRESS}" if isinstance(error, wanasync.NotFoundError) else str(error)

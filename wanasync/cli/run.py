@@ -137,7 +137,7 @@ def show_problems(error: ListError, screen: Screen) -> None:
         screen.console.print(Text(f"  … and {words.number(error.count - len(error.problems))} more"))
 
 
-def _show_plan(job: RunJob, requests: Iterable[BatchItem], total: int, screen: Screen) -> int:
+def _show_plan(job: RunJob, requests: RequestList, total: int, screen: Screen) -> int:
     kinds: Counter[str] = Counter()
     samples: list[BatchItem] = []
     for item in requests:
@@ -146,7 +146,7 @@ def _show_plan(job: RunJob, requests: Iterable[BatchItem], total: int, screen: S
             samples.append(item)
         if screen.json:
             screen.record({"id": item.id, "file": item.file, **request_object(item.request)})
-    screen.say(f"{words.count(total, 'request')} in {job.source}, all fine; this is what would be sent:")
+    screen.say(f"{words.count(total, 'request')} in {requests.name}, all fine; this is what would be sent:")
     for kind, value in kinds.most_common():
         screen.say(Text.assemble((f"  {words.number(value):>7}", "bold"), f"  {kind}"))
     for item in samples:
@@ -354,6 +354,8 @@ class _Run:
                 said = f"stopped, the account has no credit left: {self._stop_error}"
             case "key refused":
                 return f"the API key was refused: {self._stop_error}"
+            case "nothing at this address":
+                said = f"stopped: {self._stop_error}; {words.WRONG_ADDRESS}"
             case _:
                 said = f"stopped: {self._stop_error or reason}"
         return f"{said}. To go on: {job.command}"

@@ -12,13 +12,16 @@ from rich.table import Table
 from rich.text import Text
 
 from wanasync import (
+    APIError,
     ConfigError,
     Credits,
     Destination,
+    DownloadError,
     Event,
     NotFoundError,
     TaskSnapshot,
     TaskStatus,
+    TaskTimeoutError,
     VideoRequest,
     WanError,
 )
@@ -86,6 +89,10 @@ async def generate(
     except asyncio.CancelledError:
         if watcher.task_id and not connection.emulator:
             screen.complain(f"interrupted; the task goes on. To save it: wanasync fetch {watcher.task_id}")
+        raise
+    except (DownloadError, TaskTimeoutError):
+        if watcher.task_id and not connection.emulator:
+            screen.complain(f"task {watcher.task_id} is paid for. To save its video: wanasync fetch {watcher.task_id}")
         raise
     _show_video(video, screen, request)
     return exits.DONE
@@ -182,7 +189,7 @@ _STATUS_STYLES = {TaskStatus.COMPLETED: "green", TaskStatus.FAILED: "red", TaskS
 
 def _status_row(task_id: str, look: TaskSnapshot | WanError) -> tuple[Text, ...]:
     if isinstance(look, WanError):
-        return Text(task_id), Text("?", "red"), Text(""), Text(""), Text(str(look))
+        return Text(task_id), Text("?", "red"), Text(""), Text(""), Text(f"{look}; nor is it a directory here")
     amount = look.credits_used if look.credits_used is not None else look.credits_reserved
     failure = look.failure
     return (
@@ -231,7 +238,7 @@ async def _recent_ids(wan: WanSession, seconds: float, directory: Path) -> list[
             if task.status not in WITHOUT_VIDEO and not (directory / f"{task.id}.mp4").exists():
                 ids.append(task.id)
     except NotFoundError as error:
-        raise NotFoundError("this provider has no list of recent tasks; give their ids", error.status) from error
+        raise APIError("this provider has no list of recent tasks; give their ids", error.status) from error
     return ids
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["clipped", "count", "credits", "number", "size", "span"]
+__all__ = ["WRONG_ADDRESS", "clipped", "count", "credits", "number", "size", "span"]
+
+WRONG_ADDRESS = "is it the API's address? `wanasync config` shows which is used"
 
 
 def number(value: float) -> str:

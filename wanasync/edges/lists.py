@@ -18,7 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import IO, Any, Self, TypeVar
 
 from attrs import Factory, define, evolve
 
@@ -26,7 +26,7 @@ from wanasync import __version__
 from wanasync.errors import ListError, RequestValidationError
 from wanasync.models import BatchItem, ListProblem
 from wanasync.rules.clashes import Clashes
-from wanasync.rules.lists import FORMATS, ListLine, judge, read
+from wanasync.rules.lists import FORMATS, ListLine, judge, other_form, read
 from wanasync.rules.listtext import MAX_LINE
 from wanasync.rules.listtext import shown as text_shown
 from wanasync.rules.naming import wanted_name
@@ -45,7 +45,9 @@ _SUFFIXES = {
     ".json": "json",
 }
 
-_Reader = Callable[[Iterable[str], str, Mapping[str, Any]], Iterator[ListLine]]
+T = TypeVar("T")
+
+_SPREADSHEETS = (".xlsx", ".xls", ".ods", ".numbers")
 
 # UTF-32 first: its little-endian mark begins with that of UTF-16.
 _MARKS = (
@@ -62,7 +64,8 @@ class RequestList:
 
     `format` is txt, csv, jsonl or json; None goes by the file's suffix (txt for stdin). `defaults` are request
     fields for lines that leave them out. A context manager; iterate over it for `BatchItem`s, one pass at a time.
-    Opening raises `ListError` if the file can't be read.
+    Opening raises `ListError` if the file can't be read, and if no `format` was given and what is taken for a list of
+    prompts begins as one of another kind does.
     """
 
     def __init__(
@@ -78,6 +81,8 @@ class RequestList:
             raise ListError(f"{self.format!r} is not a kind of list (there are {', '.join(FORMATS)})")
         self._defaults = dict(defaults or {})
         self._file = _open(source, self.name)
+        if format is None and self.format == "txt":
+            self._check_kind()
 
     def __enter__(self) -> Self:
         return self
@@ -138,7 +143,20 @@ class RequestList:
                 raise ListError(f"{self.name}: {line.problems[0]}", line.problems, len(line.problems))
             yield line.item
 
-    def _lines(self, reader: _Reader) -> Iterator[ListLine]:
+    def _check_kind(self) -> None:
+        try:
+            first = next(self._lines(_first_prompt), None)
+        except ListError:
+            self.close()
+            raise
+        form = other_form(first) if first else None
+        if form is not None:
+            self.close()
+            raise ListError(
+                f"{self.name}: begins like a .{form} list; give its format: {form}, or txt if these are prompts"
+            )
+
+    def _lines(self, reader: Callable[[Iterable[str], str, Mapping[str, Any]], Iterator[T]]) -> Iterator[T]:
         self._file.seek(0)
         encoding = _encoding(self._file.read(4))
         self._file.seek(0)
@@ -218,6 +236,11 @@ def _pieces(text: io.TextIOWrapper) -> Iterator[str]:
         yield piece
 
 
+def _first_prompt(pieces: Iterable[str], *_: object) -> Iterator[str]:
+    """The lines that would be prompts."""
+    return (piece for piece in pieces if piece.strip() and not piece.lstrip().startswith("#"))
+
+
 def _encoding(start: bytes) -> str:
     return next((encoding for mark, encoding in _MARKS if start.startswith(mark)), "utf-8")
 
@@ -225,7 +248,12 @@ def _encoding(start: bytes) -> str:
 def _format_of(source: str | Path) -> str:
     if str(source) == "-":
         return "txt"
-    form = _SUFFIXES.get(Path(source).suffix.lower())
+    suffix = Path(source).suffix.lower()
+    if suffix in _SPREADSHEETS:
+        raise ListError(f"{source}: is a spreadsheet; save it as CSV (UTF-8) and give that")
+    form = _SUFFIXES.get(suffix)
+    if form is None and Path(source).is_dir():
+        raise ListError(f"{source}: is a directory, not a list")
     if form is None:
         raise ListError(f"{source}: can't tell what kind of list this is; give its format: {', '.join(FORMATS)}")
     return form

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
-from wanasync.errors import DownloadError
+from wanasync.errors import ConfigError, DownloadError
 
-__all__ = ["free_target"]
+__all__ = ["check_file_names", "free_target"]
 
 
 def free_target(to: str | os.PathLike[str], stem: str) -> Path:
@@ -23,8 +24,21 @@ def free_target(to: str | os.PathLike[str], stem: str) -> Path:
         raise DownloadError(f"{target} exists already; choose another name or remove it", path=str(target))
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise DownloadError(f"{target.parent} is not a directory; choose another", path=str(target)) from error
     except OSError as error:
         raise DownloadError(f"can't make {target.parent}: {error.strerror or error}", path=str(target)) from error
     if not os.access(target.parent, os.W_OK | os.X_OK):
         raise DownloadError(f"no permission to write in {target.parent}", path=str(target))
     return target
+
+
+def check_file_names(encoding: str | None = None) -> None:
+    """Raises `ConfigError` where the locale's file names can't be of any script, as those made of prompts are.
+
+    Python uses UTF-8 in the C locale and on Windows; what is left are locales of other character sets. There a video
+    would be paid for that can't be written.
+    """
+    encoding = encoding or sys.getfilesystemencoding()
+    if encoding.lower().replace("-", "") != "utf8":
+        raise ConfigError(f"file names are {encoding} here, which can't hold every prompt's: set PYTHONUTF8=1")

@@ -31,7 +31,7 @@ from wanasync.rules.listtext import (
 )
 from wanasync.rules.naming import wanted_name
 
-__all__ = ["COLUMNS", "FORMATS", "MAX_LINE", "ListLine", "judge", "read"]
+__all__ = ["COLUMNS", "FORMATS", "MAX_LINE", "ListLine", "judge", "other_form", "read"]
 
 REQUEST_COLUMNS = (
     "prompt",
@@ -194,7 +194,8 @@ def _read_csv(pieces: Iterable[str], make: _Maker) -> Iterator[ListLine]:
     first = lines.first()
     if first is None:
         return
-    rows = csv.reader(lines, delimiter=_delimiter(first), strict=True)
+    delimiter = _delimiter(first)
+    rows = csv.reader(lines, delimiter=delimiter, strict=True)
     header: _Header | None = None
     while True:
         lines.begin()
@@ -217,7 +218,7 @@ def _read_csv(pieces: Iterable[str], make: _Maker) -> Iterator[ListLine]:
         if header is not None:
             yield header.row(lines.start, cells, make)
             continue
-        header, problems = _read_header(lines.start, cells)
+        header, problems = _read_header(lines.start, cells, delimiter)
         if problems:
             yield ListLine(lines.start, None, problems)
             return
@@ -343,10 +344,12 @@ class _Header:
     """The columns of a CSV; None for one without a name, which must stay empty."""
 
     columns: tuple[str | None, ...]
+    delimiter: str
 
     def row(self, number: int, cells: list[str], make: _Maker) -> ListLine:
         if len(cells) != len(self.columns):
-            hint = "; text with a comma in it needs quotes around it" if len(cells) > len(self.columns) else ""
+            mark = _DELIMITERS[self.delimiter]
+            hint = f"; text with a {mark} in it needs quotes around it" if len(cells) > len(self.columns) else ""
             return _bad(number, None, f"has {_count(len(cells), 'cell')}, the header {len(self.columns)}{hint}")
         given: dict[str, Any] = {}
         problems: list[ListProblem] = []
@@ -365,7 +368,7 @@ class _Header:
         return ListLine(number, None, (*problems, *line.problems)) if problems else line
 
 
-def _read_header(number: int, cells: list[str]) -> tuple[_Header, tuple[ListProblem, ...]]:
+def _read_header(number: int, cells: list[str], delimiter: str) -> tuple[_Header, tuple[ListProblem, ...]]:
     columns = tuple(re.sub(r"[\s-]+", "_", cell.strip().lower()) or None for cell in cells)
     named = [name for name in columns if name is not None]
     problems = [
@@ -379,7 +382,7 @@ def _read_header(number: int, cells: list[str]) -> tuple[_Header, tuple[ListProb
         if not set(named) & _COLUMN_SET:
             reason += ". If this is a plain list with a prompt a line, give --format txt"
         problems.append(ListProblem(number, "prompt", reason))
-    return _Header(columns), tuple(problems)
+    return _Header(columns, delimiter), tuple(problems)
 
 
 def _repeated(names: list[str]) -> list[str]:
@@ -532,10 +535,29 @@ class _CsvLines:
         return text.replace("\0", "")
 
 
+_DELIMITERS = MappingProxyType({",": "comma", ";": "semicolon", "\t": "tab"})
+
+
 def _delimiter(header: str) -> str:
     """Spreadsheets of many countries write semicolons; the header's own names decide."""
+    return max(_DELIMITERS, key=lambda delimiter: _known_cells(header, delimiter))
 
-    def known(delimiter: str) -> int:
-        return sum(cell.strip().strip('"').lower() in _COLUMN_SET for cell in header.split(delimiter))
 
-    return max(",;\t", key=known)
+def _known_cells(header: str, delimiter: str) -> int:
+    return sum(cell.strip().strip('"').lower() in _COLUMN_SET for cell in header.split(delimiter))
+
+
+def other_form(first: str) -> str | None:
+    """The form of a list whose first line of text was taken for a prompt and is none, as far as can be told.
+
+    A list on stdin, or with a wrong suffix, would have its fields bought as prompts.
+    """
+    text = first.strip()
+    if text.startswith("{") and text.endswith("}") and text[1:].lstrip().startswith('"'):
+        return "jsonl"
+    if text == "[" or (text.startswith("[") and text[1:].lstrip().startswith(("{", '"'))):
+        return "json"
+    delimiter = _delimiter(text)
+    cells = text.count(delimiter) + 1
+    is_header = cells > 1 and _known_cells(text, delimiter) == cells and "prompt" in text.lower()
+    return "csv" if is_header else None

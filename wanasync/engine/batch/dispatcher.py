@@ -19,7 +19,7 @@ from wanasync.engine.batch.teller import name_of
 from wanasync.engine.callbacks import CallbackDesk
 from wanasync.engine.gate import AnyGate, Ticket
 from wanasync.engine.submitter import NeverSent, SubmitResult, Submitter
-from wanasync.errors import APIError, BudgetExceededError, JournalError, WanError
+from wanasync.errors import APIError, BudgetExceededError, JournalError, NotFoundError, WanError
 from wanasync.models import OutcomeState, TaskSnapshot
 from wanasync.rules.budget import Verdict
 from wanasync.rules.claims import ON_THE_WIRE, StaleClaimError, StrayTaskError
@@ -33,6 +33,9 @@ __all__ = ["Dispatcher"]
 logger: logging.Logger = logging.getLogger("wanasync.batch")
 
 OUTAGE_BASE, OUTAGE_CAP = 1.0, 60.0
+
+NOT_FOUND_AT_MOST = 3
+"""Submissions in a row that a host may answer with 404, before it is taken for another address than the API's."""
 
 
 class Dispatcher:
@@ -65,6 +68,7 @@ class Dispatcher:
         self._admission: asyncio.Future[Ticket] | None = None
         self._reached = False
         self._unreached = 0
+        self._not_found = 0
         self._waits = full_jitter(OUTAGE_BASE, OUTAGE_CAP)
 
     def __len__(self) -> int:
@@ -262,6 +266,10 @@ class Dispatcher:
         self._release(candidate)
         if isinstance(error, STOPS_THE_LANE):
             self._run.stop(stop_reason(error), error)
+        # One that speaks of the model is a `BadRequestError`; this one finds nothing at the address.
+        self._not_found += isinstance(error, NotFoundError)
+        if self._not_found >= NOT_FOUND_AT_MOST and not self._run.tally.accepted:
+            self._run.stop("nothing at this address", error)
         self._run.tell(outcome(candidate.record, self._run.directory, error=error), candidate.record)
 
     async def _reply_lost(self, candidate: Candidate) -> None:

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from wanasync.config import Config
+from wanasync.edges.targets import check_file_names
 from wanasync.engine.announcer import Emit
 from wanasync.engine.batch.collector import Collector
 from wanasync.engine.batch.dispatcher import Dispatcher
@@ -28,7 +29,7 @@ from wanasync.engine.reading import Requests
 from wanasync.engine.recent import RecentTasks
 from wanasync.engine.saver import Saver
 from wanasync.engine.submitter import Submitter
-from wanasync.errors import JournalError, RequestValidationError, WanError
+from wanasync.errors import JournalError, RequestValidationError, SessionError, WanError
 from wanasync.models import BatchItem, BatchProgress, Outcome, OutcomeState, PaceSample, VideoRequest
 from wanasync.rules.budget import Budget
 from wanasync.rules.destination import Destination
@@ -54,7 +55,8 @@ class Batch:
     Leaving the block stops submitting, lets POSTs on the wire end and cancels waiting and downloads; tasks go on at the
     provider and the next run goes on with them.
 
-    Raises `JournalError` when entered, where the directory can't be written or another process works on it. An error
+    Raises `JournalError` when entered, where the directory can't be written or another process works on it, and
+    `SessionError` where it is read without being entered, or entered twice. An error
     raised by the list itself stops submissions, and is raised once all that was under way has been told.
     """
 
@@ -81,6 +83,7 @@ class Batch:
     ) -> None:
         if isinstance(requests, str | bytes | VideoRequest | BatchItem):
             raise RequestValidationError("requests", requests, "must be a list of requests, not a single one")
+        _check_numbers(budget=budget, limit=limit, retry_failed=retry_failed)
         self.directory: Path = destination.directory
         directory = self.directory
         self.url: str | None = destination.url
@@ -106,12 +109,16 @@ class Batch:
             collector.watch_links,
         )
         run.on_stop = self._dispatcher.stop
-        self._ended = False
+        self._begun = self._ended = False
 
     def _again(self, record: ItemRecord) -> None:
         self._dispatcher.add(record)
 
     async def __aenter__(self) -> Self:
+        if self._begun:
+            raise SessionError("this batch was opened before; ask the session for another, which goes on with it")
+        self._begun = True
+        check_file_names()
         run = self._run
         run.journal = await self._open_journal(self.directory, now=run.clock)
         run.pace_log = PaceLog(run.journal, run.clock, self._sample)
@@ -150,6 +157,8 @@ class Batch:
         return self
 
     async def __anext__(self) -> Outcome:
+        if not self._begun:
+            raise SessionError("this batch is not open: use `async with wan.batch(...) as batch:`")
         if self._ended:
             raise StopAsyncIteration
         told = await self._run.next_outcome()
@@ -221,3 +230,10 @@ class Batch:
             stopped=run.stopped,
             **counts,
         )
+
+
+def _check_numbers(**given: float | None) -> None:
+    """A budget that is no number would cap nothing."""
+    for name, value in given.items():
+        if value is not None and not value >= 0:
+            raise RequestValidationError(name, value, "must be a number of at least 0")
