@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -11,7 +12,7 @@ import pytest
 
 from wanasync import ConfigError, JournalError, Limits, SessionError, SharedLimit
 from wanasync.engine.shared_gate import PaceHome, SharedGate
-from wanasync.rules.shared_pace import Answer, Report
+from wanasync.rules.shared_pace import Answer, Report, SharedPace, TaskNews
 
 PROVIDER = "https://api.example.com"
 
@@ -45,6 +46,32 @@ async def test_a_refusal_that_one_gets_pauses_all_and_a_canary_opens_for_all(dat
         ticket.gate.accepted(ticket, "task-1")
         other = await late
         other.gate.accepted(other, "task-2")
+
+
+async def test_one_that_is_frozen_with_the_row_in_its_hands_holds_it_for_a_moment(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync, holds, thaws = SharedPace.sync, threading.Event(), threading.Event()
+
+    def freezing(pace: SharedPace, now: float, report: Report, news: TaskNews) -> Answer:
+        if threading.current_thread() is not threading.main_thread() and not holds.is_set():
+            holds.set()
+            thaws.wait(60)
+        return sync(pace, now, report, news)
+
+    async def frozen() -> None:
+        async with gates(database, 1) as (gate,):
+            gate.release(await gate.admit())
+
+    monkeypatch.setattr(SharedPace, "sync", freezing)
+    frozen_one = asyncio.create_task(asyncio.to_thread(asyncio.run, frozen()))
+    try:
+        await asyncio.to_thread(holds.wait, 60)
+        async with gates(database, 1) as (gate,), asyncio.timeout(30):
+            gate.release(await gate.admit())
+    finally:
+        thaws.set()
+        await frozen_one
 
 
 async def test_a_quota_counts_the_tasks_of_all(database: str) -> None:

@@ -161,11 +161,15 @@ async def _each(ids: Sequence[str], ask: Callable[[str], Awaitable[Any]]) -> lis
         async with room:
             return await ask(task_id)
 
+    refused: WanError | None = None
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(one(task_id)) for task_id in ids]
     except* WanError as errors:
-        raise errors.exceptions[0] from None
+        # Raised below: before 3.11.4, what is raised in here is put into a group again.
+        refused = next(error for error in errors.exceptions if isinstance(error, WanError))
+    if refused is not None:
+        raise refused
     return [task.result() for task in tasks]
 
 

@@ -28,7 +28,8 @@ ANSWER_WITHIN = 5.0
 """Seconds that the server has for one transaction."""
 _SWEEP_EVERY = 60.0
 _SETTINGS = (
-    # Who is frozen within a transaction holds the row no longer than that.
+    # Who is frozen within a transaction holds the row no longer than that; after a sync, without which a server in a
+    # pipeline doesn't take itself for idle.
     b"SET idle_in_transaction_session_timeout = '2s'",
     b"SET lock_timeout = '4s'",
     # What the last instants before a crash of the server taught is not worth a sync for each submission.
@@ -127,11 +128,12 @@ class PaceRow:
     # ---- the transaction
 
     async def _transact(self, connection: Connection, report: Report) -> Answer:
-        async with connection.pipeline(), connection.transaction():
+        async with connection.pipeline() as pipeline, connection.transaction():
             await connection.execute(_LOCK, (self._id,), prepare=True)
             read = await connection.execute(_READ, (self._id,), prepare=True)
             tasks = [await connection.execute(one, values) for one, values in self._task_statements(report)]
             # One round trip from here …
+            await pipeline.sync()
             row = await read.fetchone()
             news = TaskNews(*[[task for (task,) in await changed.fetchall()] for changed in tasks])
             if row is None:

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from attrs import Factory, define, frozen
+from psycopg import AsyncPipeline
 
 from wanasync.edges.journal.schema import key_number
 from wanasync.edges.postgres.database import Connection, Database
@@ -200,20 +201,26 @@ class Writer:
         steps = [operation for operation in operations if isinstance(operation, Step)]
         jobs = [operation for operation in operations if isinstance(operation, Job)]
         # A COPY, which a job may want, can't go into a pipeline.
-        async with contextlib.nullcontext() if jobs else connection.pipeline(), connection.transaction():
-            taken = iter(await self._take_steps(connection, steps))
+        async with contextlib.nullcontext() if jobs else connection.pipeline() as pipeline, connection.transaction():
+            taken = iter(await self._take_steps(connection, pipeline, steps))
             done = iter([await _run(connection, job) for job in jobs])
             answers = [next(taken if isinstance(operation, Step) else done) for operation in operations]
             # What they are if the commit, which comes now, takes place and nobody hears of it.
             self._unheard = answers
         return answers
 
-    async def _take_steps(self, connection: Connection, steps: Sequence[Step]) -> Sequence[ItemRecord | Exception]:
+    async def _take_steps(
+        self, connection: Connection, pipeline: AsyncPipeline | None, steps: Sequence[Step]
+    ) -> Sequence[ItemRecord | Exception]:
         await connection.execute(MARK, (self._id, self._batch, self._name, self._commits), prepare=True)
         if not steps:
             return ()
         keys = sorted({key_number(step.key) for step in steps})
         cursor = await connection.execute(LOCK.encode(), (keys, self._batch), prepare=True)
+        if pipeline is not None:
+            # Or the server, in a pipeline, would not take itself for idle, by which idle_in_transaction_session_timeout
+            # goes: were we frozen or cut off now, the rows would stay locked.
+            await pipeline.sync()
         found = (read_row(values, self._journal_id) for values in await cursor.fetchall())
         made = decide(steps, {row.record.key: row for row in found})
         await write_rows(connection, self._batch, self._id, list(made.changed.values()))
