@@ -121,8 +121,8 @@ class Database:
 
 def is_passing(error: Exception) -> bool:
     """Whether the same may succeed in a moment: the server is out of reach, restarting, or was busy with another."""
-    if isinstance(error, errors.ReadOnlySqlTransaction):
-        return True  # a standby that is about to take over
+    if isinstance(error, errors.ReadOnlySqlTransaction | errors.IdleInTransactionSessionTimeout):
+        return True  # a standby that is about to take over; a transaction within which we were frozen
     return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError | TimeoutError | OSError)
 
 

@@ -28,8 +28,7 @@ ANSWER_WITHIN = 5.0
 """Seconds that the server has for one transaction."""
 _SWEEP_EVERY = 60.0
 _SETTINGS = (
-    # Who is frozen within a transaction holds the row no longer than that; after a sync, without which a server in a
-    # pipeline doesn't take itself for idle.
+    # Who is frozen within a transaction holds the row no longer than that.
     b"SET idle_in_transaction_session_timeout = '2s'",
     b"SET lock_timeout = '4s'",
     # What the last instants before a crash of the server taught is not worth a sync for each submission.
@@ -128,12 +127,12 @@ class PaceRow:
     # ---- the transaction
 
     async def _transact(self, connection: Connection, report: Report) -> Answer:
-        async with connection.pipeline() as pipeline, connection.transaction():
+        # Without a pipeline, though that would save round trips: within one the server is not idle to itself, and
+        # who is frozen there would hold the row for as long as that lasts.
+        async with connection.transaction():
             await connection.execute(_LOCK, (self._id,), prepare=True)
             read = await connection.execute(_READ, (self._id,), prepare=True)
             tasks = [await connection.execute(one, values) for one, values in self._task_statements(report)]
-            # One round trip from here …
-            await pipeline.sync()
             row = await read.fetchone()
             news = TaskNews(*[[task for (task,) in await changed.fetchall()] for changed in tasks])
             if row is None:
@@ -147,7 +146,6 @@ class PaceRow:
                 await connection.execute(_END_TASKS, (self._id, list(answer.struck)))
             if answer.calls:
                 await connection.execute(_CALL, ([_channel(member) for member in answer.calls],), prepare=True)
-            # … and another one for these and the commit.
         return answer
 
     def _task_statements(self, report: Report) -> Iterator[tuple[bytes, tuple[int, Any]]]:
