@@ -7,7 +7,7 @@ from typing import Any
 import attrs
 import pytest
 
-from wanasync.config import DEFAULT_BASE_URL, ON_UNKNOWN, Config, resolve
+from wanasync.config import DEFAULT_BASE_URL, ON_UNKNOWN, Config, resolve, unknown_variables
 from wanasync.errors import ConfigError
 from wanasync.models import Limits
 
@@ -229,3 +229,24 @@ class TestResolve:
                 config, origin = resolved(environ={f"WAN_{attribute.name.upper()}": samples[kind]})
                 assert origin == {attribute.name: f"WAN_{attribute.name.upper()}"}
                 assert getattr(config, attribute.name) is not None
+
+
+class TestUnknownVariables:
+    @pytest.mark.parametrize(
+        ("name", "meant"),
+        [
+            ("WAN_API_KYE", "WAN_API_KEY"),
+            ("WAN_KEY", "WAN_API_KEY"),
+            ("WAN_BASEURL", "WAN_BASE_URL"),
+            ("WAN_MAX_DOWNLOAD", "WAN_MAX_DOWNLOADS"),
+            ("WAN_DATABASE", "WAN_DATABASE_URL"),
+            ("WAN_BUDGET", None),
+            ("WAN_LIMITS", None),
+        ],
+    )
+    def test_come_with_the_one_that_was_meant(self, name: str, meant: str | None) -> None:
+        assert unknown_variables({name: "1", "PATH": "/bin", "WANDERER": "1"}) == {name: meant}
+
+    def test_are_none_of_those_that_are_read(self) -> None:
+        names = [f"WAN_{attribute.name.upper()}" for attribute in attrs.fields(Config) if attribute.name != "limits"]
+        assert unknown_variables(dict.fromkeys([*names, "WAN_DATABASE_URL"], "1")) == {}

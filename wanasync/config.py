@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,7 +20,7 @@ from attrs import field, frozen
 from wanasync.errors import ConfigError
 from wanasync.models import Limits
 
-__all__ = ["DEFAULT_BASE_URL", "Config", "is_loopback", "resolve"]
+__all__ = ["DEFAULT_BASE_URL", "Config", "is_loopback", "resolve", "unknown_variables"]
 
 DEFAULT_BASE_URL = "https://ai.odkkk.com/apiv1"
 """From the provider's document; the base has a path, which joining must keep."""
@@ -175,6 +175,10 @@ class Config:
 
 _FIELDS = {attribute.name: attribute for attribute in attrs.fields(Config)}
 _LIMITS = tuple(attribute.name for attribute in attrs.fields(Limits))
+_PREFIX = "WAN_"
+_VARIABLES = {name: f"{_PREFIX}{name.upper()}" for name in _FIELDS if name != "limits"}
+_OTHER_VARIABLES = ("WAN_DATABASE_URL",)
+"""Read by `wanasync cluster`, and no setting of a session."""
 _BOOLEANS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 
 
@@ -199,7 +203,8 @@ def resolve(
     """Fold the sources into a `Config`, and tell for each field set where it came from.
 
     `arguments` that are None count as not given, and so do empty variables. Unknown names in the file are an error
-    (a typo would otherwise cost money silently); unknown `WAN_*` variables are not ours to judge. In the file,
+    (a typo would otherwise cost money silently); unknown `WAN_*` variables may be another program's, so that they are
+    only told, by the command line: see `unknown_variables`. In the file,
     `limits` is a table of requests, per and concurrent; it has no variable. Raises `ConfigError`, which names the
     source.
     """
@@ -207,16 +212,28 @@ def resolve(
     values: dict[str, Any] = {}
     origin: dict[str, str] = {}
     for name in _FIELDS:
-        variable = f"WAN_{name.upper()}"
+        variable = _VARIABLES.get(name, "")
         if arguments.get(name) is not None:
             values[name], origin[name] = arguments[name], "argument"
-        elif name != "limits" and environ.get(variable, "").strip():
+        elif environ.get(variable, "").strip():
             values[name], origin[name] = _read_text(name, environ[variable].strip(), variable), variable
         elif name in file:
             values[name], origin[name] = file[name], file_name
     if origin.get("limits") == file_name:
         values["limits"] = _read_limits(values["limits"], file_name)
     return _made(values, origin), origin
+
+
+def unknown_variables(environ: Mapping[str, str]) -> dict[str, str | None]:
+    """The variables that are named like settings and are none, each with the one that was probably meant."""
+    known = (*_VARIABLES.values(), *_OTHER_VARIABLES)
+    names = {variable.removeprefix(_PREFIX): variable for variable in known}
+    strange = sorted(name for name in environ if name.startswith(_PREFIX) and name not in known)
+    return {name: names.get(_nearest(name.removeprefix(_PREFIX), names) or "") for name in strange}
+
+
+def _nearest(word: str, known: Iterable[str]) -> str | None:
+    return next(iter(difflib.get_close_matches(word, known, n=1)), None)
 
 
 def _made(values: Mapping[str, Any], origin: Mapping[str, str]) -> Config:
@@ -247,6 +264,6 @@ def _read_limits(table: object, file_name: str) -> Limits:
 def _refuse_unknown(table: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
     for name in table:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+            near = _nearest(name, known)
+            hint = f"did you mean {near}?" if near else f"there are {', '.join(known)}"
             raise ConfigError(f"{where}: no such setting as {name!r}; {hint}", name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -39,7 +40,8 @@ def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("HOME", "USERPROFILE"):
         monkeypatch.setenv(name, str(tmp_path))
-    for name in ("WAN_API_KEY", "WAN_PROXY", "FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE"):
+    settings = [name for name in os.environ if name.startswith("WAN_")]
+    for name in (*settings, "FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("WAN_BASE_URL", "http://127.0.0.1:9/never")
     monkeypatch.setenv("COLUMNS", "200")

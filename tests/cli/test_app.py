@@ -1,15 +1,19 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 
 import pytest
 
 from tests.cli.conftest import KEY, Ended
 from wanasync import __version__
+from wanasync.rules import templates
+from wanasync.rules.catalog import MODELS
 
 Command = Callable[..., Ended]
 
@@ -40,6 +44,21 @@ class TestHelp:
         ended = wanasync(command, "--help")
         assert (ended.code, ended.err) == (0, "")
         assert "Usage: wanasync" in ended.out
+
+    def test_shows_no_value_behind_options_that_take_none(self, wanasync: Command) -> None:
+        lines = wanasync("run", "--help").out.splitlines()
+        assert [line for line in lines if re.search(r"<bool>|<int>", line) and "--help" not in line] == []
+
+    def test_offers_what_the_models_take(self, wanasync: Command) -> None:
+        """What the catalogue gains is to be told by the flags too: wanasync/cli/options.py."""
+        told = " ".join(wanasync("run", "--help").out.split())
+        for spec in MODELS.values():
+            words = [spec.name, *spec.qualities, *chain(*spec.aspect_ratios.values()), *map(str, spec.durations)]
+            assert [word for word in words if word not in told] == []
+
+    def test_names_each_field_of_a_name(self, wanasync: Command) -> None:
+        told = " ".join(wanasync("run", "--help").out.split())
+        assert f"Fields: {', '.join(templates.FIELDS)}." in told.replace(" │ │ ", " ")
 
     def test_version(self, wanasync: Command) -> None:
         assert wanasync("--version").out == f"wanasync {__version__}\n"
@@ -125,13 +144,52 @@ class TestUsage:
         assert "Traceback" not in ended.err
 
     @pytest.mark.parametrize(
-        "command", [["run", "x.txt"], ["generate", "x"], ["submit", "x"], ["fetch", "id"], ["credits"]]
+        ("command", "instead"),
+        [
+            (["run", "x.txt"], "add --emulator"),
+            (["generate", "x"], "add --emulator"),
+            (["credits"], "add --emulator"),
+            (["submit", "x"], "start `wanasync emulator`"),
+            (["fetch", "id"], "start `wanasync emulator`"),
+        ],
     )
-    def test_without_a_key_it_says_how_to_give_one(self, wanasync: Command, command: list[str]) -> None:
+    def test_without_a_key_it_says_how_to_give_one(self, wanasync: Command, command: list[str], instead: str) -> None:
         Path("x.txt").write_text("a cat")
         ended = wanasync(*command)
         assert ended.code == 2
-        assert ended.err == "wanasync: no API key: set WAN_API_KEY. To try it without one, add --emulator\n"
+        assert ended.err == f"wanasync: no API key: set WAN_API_KEY. To try it without one, {instead}\n"
+
+    def test_a_key_by_a_wrong_name_is_told(self, wanasync: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("WAN_API_KYE", KEY)
+        assert (
+            "WAN_API_KYE is set, but there is no such setting: did you mean WAN_API_KEY?\n" in wanasync("credits").err
+        )
+
+    def test_a_status_of_nothing_says_what_it_looked_for(self, wanasync: Command) -> None:
+        assert wanasync("status", "film").err.startswith(
+            "wanasync: no directory film; to ask for a task of this id, set"
+        )
+
+    @pytest.mark.parametrize("command", [["run", "x.txt", "--dry-run"], ["generate", "x"], ["submit", "x"]])
+    @pytest.mark.parametrize(
+        ("flags", "told"),
+        [
+            (["--quality", "4k"], "--quality 4k is not a quality of this model (480p, 720p, 1080p)"),
+            (["--duration", "7"], "--duration 7 must be a whole number of seconds of this model (5, 10)"),
+            (
+                ["--quality", "480p", "--aspect-ratio", "4:3"],
+                "--aspect-ratio 4:3 needs quality 720p or 1080p, not 480p",
+            ),
+        ],
+    )
+    def test_a_wrong_flag_is_told_alike_everywhere(
+        self, wanasync: Command, command: list[str], flags: list[str], told: str
+    ) -> None:
+        Path("x.txt").write_text("a cat")
+        assert wanasync(*command, *flags).err.startswith(f"wanasync: {told}")
+
+    def test_a_file_of_ids_that_is_not_there(self, wanasync: Command) -> None:
+        assert wanasync("fetch", "--ids", "x").err == "wanasync: x: can't be read: No such file or directory\n"
 
     def test_a_wrong_settings_file_is_named(self, wanasync: Command) -> None:
         Path("wanasync.toml").write_text("max_download = 3")
@@ -168,6 +226,15 @@ class TestConfig:
         assert told["connect_attempts"] == (2, str(Path("wanasync.toml").resolve()))
         assert told["on_unknown"] == ("replay", "argument")
         assert told["read_timeout"] == (60.0, "default")
+
+    def test_warns_of_a_variable_that_is_none(self, wanasync: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("WAN_MAX_DOWNLOAD", KEY)
+        monkeypatch.setenv("WAN_BUDGET", "20")
+        for flags in ([], ["--json"]):
+            assert wanasync("config", *flags).err.splitlines() == [
+                "WAN_BUDGET is set, but there is no such setting",
+                "WAN_MAX_DOWNLOAD is set, but there is no such setting: did you mean WAN_MAX_DOWNLOADS?",
+            ]
 
     def test_never_shows_the_key(self, wanasync: Command, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("WAN_API_KEY", KEY)

@@ -285,10 +285,18 @@ class TestBadInput:
     ) -> None:
         emulator = emulate()
         Path("taken").write_text("a file")
-        ended = wanasync("run", prompts("A cat"), "--to", "taken/out")
-        assert ended.code == 2
-        assert "taken" in ended.err
-        assert not emulator.ledger.counts["submit"]
+        for to in ("taken", "taken/out"):
+            ended = wanasync("run", prompts("A cat"), "--to", to)
+            assert (ended.code, ended.err) == (2, f"wanasync: --to {to}: taken is a file, not a directory\n")
+        assert not emulator.ledger.counts
+
+    def test_one_line_sent_to_a_wrong_address_is_told_as_that(
+        self, wanasync: Command, emulate: Emulate, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("WAN_BASE_URL", f"{emulate().base_url}/wrong")
+        ended = wanasync("run", prompts("A cat"))
+        assert ended.code == 1
+        assert "is it the API's address?" in ended.err
 
     def test_a_directory_in_use_is_told_before_anything_is_sent(self, wanasync: Command, emulate: Emulate) -> None:
         emulator = emulate(durations=20)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import json
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.docs.pages import ROOT, blocks
 from tests.helpers.s3 import S3, cut_in_upload, lose_reply, refuse, s3, s3_machine, slow_down
 from wanasync import ConfigError, DownloadError, SavedVideo
 from wanasync.edges import objects
@@ -174,6 +176,14 @@ async def test_an_inventory_knows_names_and_sizes(s3: S3, caplog: pytest.LogCapt
     assert not inventory.has_whole("a/b.mp4", 6)
     assert not inventory.has("films/a/b.mp4")
     assert "1 uploads that were never finished" in caplog.text
+
+
+def test_a_store_takes_the_rule_that_the_documentation_gives_it(s3: S3) -> None:
+    page = blocks(ROOT / "docs" / "howto" / "outputs.md")
+    rules = json.loads(next(block.text for block in page if block.told == "lifecycle.json"))
+    s3.client.put_bucket_lifecycle_configuration(Bucket=s3.bucket, LifecycleConfiguration=rules)
+    held = s3.client.get_bucket_lifecycle_configuration(Bucket=s3.bucket)["Rules"]
+    assert [rule["Filter"]["Prefix"].removeprefix("prefix/") for rule in held] == ["", objects._UPLOADS]
 
 
 def test_an_empty_inventory_has_nothing() -> None:

@@ -214,6 +214,16 @@ async def test_the_end_of_a_task_is_noticed_soon_with_few_looks() -> None:
 
 
 @virtual_time
+@pytest.mark.parametrize("nonsense", [0.0, -1.0, 1e9])
+async def test_an_estimate_that_makes_no_sense_keeps_no_short_task_waiting(nonsense: float) -> None:
+    provider, ear = Provider(), Ear()
+    async with polling(provider) as poller:
+        follow(poller, provider.task("a", 3), ear, nonsense)
+        await ear.ended.wait()
+    assert elapsed() < 12
+
+
+@virtual_time
 async def test_each_change_is_told_once_to_each_listener_and_observed_once() -> None:
     provider, one, other = Provider(), Ear(), Ear()
     observed: list[TaskSnapshot] = []

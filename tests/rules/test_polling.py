@@ -46,6 +46,22 @@ def test_while_nothing_tells_how_long_tasks_take_waits_grow_with_the_age() -> No
     assert policy.next_wait(1.0, 30.0, NO_EVIDENCE, rng) > 5.0
 
 
+@pytest.mark.parametrize("nonsense", [None, 0.0, -1.0, math.nan, 120_000.0, 86_400.0, 1e9])
+def test_an_estimate_that_makes_no_sense_puts_no_first_look_off(nonsense: float | None) -> None:
+    policy = PollingPolicy()
+    assert policy.first_wait(policy.estimate(nonsense)) <= 10.0
+    told = policy.estimate(200.0)
+    assert policy.first_wait(told) > 60.0
+    assert policy.first_wait(policy.estimate(nonsense)) == policy.first_wait(told)
+
+
+def test_once_a_task_has_ended_no_estimate_is_needed_for_the_first_look() -> None:
+    policy = PollingPolicy()
+    guess = policy.estimate(0.0)
+    policy.finished(100.0, 110.0, guess, NO_EVIDENCE, told=False)
+    assert policy.first_wait(policy.estimate(0.0)) > 30.0
+
+
 def test_a_task_that_ended_ends_the_guessing() -> None:
     policy, rng = PollingPolicy(), Random(1)
     guess = policy.estimate(None)
@@ -99,7 +115,7 @@ def test_nothing_is_expected_before_something_was_learned() -> None:
     assert PollingPolicy().expected_seconds() is None
 
 
-@pytest.mark.parametrize("nonsense", [None, 0.0, -5.0, math.nan, math.inf, 1e9])
+@pytest.mark.parametrize("nonsense", [None, 0.0, -5.0, math.nan, math.inf, 60_000.0, 1e9])
 def test_an_estimate_that_makes_no_sense_is_replaced_by_the_last_good_one(nonsense: float | None) -> None:
     policy = PollingPolicy()
     assert policy.estimate(nonsense) == 120

@@ -57,7 +57,7 @@ def _version(asked: bool) -> None:
 @app.callback()
 def _main(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Tell the version.")
+        bool, typer.Option("--version", metavar=opt.FLAG, callback=_version, is_eager=True, help="Tell the version.")
     ] = False,
 ) -> None:
     pass
@@ -72,7 +72,11 @@ def run_command(
     state: opt.State = None,
     name: Annotated[
         str | None,
-        typer.Option(metavar="TEMPLATE", help="Names of the videos, e.g. '{index:06d}-{slug}.mp4'; see the README."),
+        typer.Option(
+            metavar="TEMPLATE",
+            help="Names of the videos, e.g. '{index:06d}-{slug}.mp4'. Fields: index, number, id, slug, quality, "
+            "aspect_ratio, duration, model, date.",
+        ),
     ] = None,
     table: opt.Table = None,
     form: opt.ListFormat = None,
@@ -86,9 +90,15 @@ def run_command(
             min=0, metavar="N", help="Ask up to N further tasks of an item that failed by the provider's own fault."
         ),
     ] = 0,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the list and say what would be sent.")] = False,
-    gallery: Annotated[bool, typer.Option("--gallery", help="Show it in the browser, and write a report.")] = False,
-    no_open: Annotated[bool, typer.Option("--no-open", help="With --gallery: only print the address.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", metavar=opt.FLAG, help="Check the list and say what would be sent.")
+    ] = False,
+    gallery: Annotated[
+        bool, typer.Option("--gallery", metavar=opt.FLAG, help="Show it in the browser, and write a report.")
+    ] = False,
+    no_open: Annotated[
+        bool, typer.Option("--no-open", metavar=opt.FLAG, help="With --gallery: only print the address.")
+    ] = False,
     quality: opt.Quality = None,
     aspect_ratio: opt.AspectRatio = None,
     duration: opt.Duration = None,
@@ -249,9 +259,9 @@ def status(
 def report(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="A batch's directory.")],
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace an index.html that is another program's.")
+        bool, typer.Option("--overwrite", metavar=opt.FLAG, help="Replace an index.html that is another program's.")
     ] = False,
-    open_it: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
+    open_it: Annotated[bool, typer.Option("--open", metavar=opt.FLAG, help="Open it in the browser.")] = False,
 ) -> int:
     """Write a page beside the videos that shows them all: DIR/index.html. It needs no server and no network."""
     from wanasync.cli.gallery import report
@@ -264,8 +274,8 @@ def report(
 @guarded
 def gallery(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="A batch's directory.")],
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 0,
-    no_open: Annotated[bool, typer.Option("--no-open", help="Only print the address.")] = False,
+    port: Annotated[int, typer.Option(min=0, max=65535, metavar="PORT", help="0 takes a free one.")] = 0,
+    no_open: Annotated[bool, typer.Option("--no-open", metavar=opt.FLAG, help="Only print the address.")] = False,
 ) -> int:
     """Serve the page of a batch to this machine's browser, up to date while a run goes on, until Ctrl-C."""
     from wanasync.cli.gallery import serve
@@ -308,8 +318,8 @@ def config(
 @app.command()
 @guarded
 def emulator(
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8484,
-    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, metavar="PORT", help="0 takes a free one.")] = 8484,
+    host: Annotated[str, typer.Option(metavar="HOST", help="The address to listen on.")] = "127.0.0.1",
     task_seconds: Annotated[tuple[float, float], typer.Option(metavar="LOW HIGH", help="How long tasks take.")] = (
         2.0,
         6.0,
@@ -365,9 +375,9 @@ def emulator(
 
 
 def _screen(json: bool = False, plain: bool = False, quiet: bool = False, verbose: int = 0) -> Any:
-    from wanasync.cli.screen import Screen
+    from wanasync.cli.screen import screen_for
 
-    return Screen(json=json, plain=plain, verbosity=-1 if quiet else verbose)
+    return screen_for(json=json, plain=plain, quiet=quiet, verbose=verbose)
 
 
 def _request_fields(
@@ -385,8 +395,9 @@ def _request_fields(
 
 def _request(prompt: str, fields: dict[str, Any]) -> Any:
     from wanasync import VideoRequest
+    from wanasync.cli.run import checked_defaults
 
-    return VideoRequest(prompt, **fields)
+    return VideoRequest(prompt, **checked_defaults(fields))
 
 
 def _task_ids(arguments: list[str], file: Path | None) -> list[str]:
@@ -396,8 +407,10 @@ def _task_ids(arguments: list[str], file: Path | None) -> list[str]:
     if file is not None:
         try:
             lines += file.read_text("utf-8-sig").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise wanasync.ConfigError(f"{file}: can't be read: {error}") from error
+        except OSError as error:
+            raise wanasync.ConfigError(f"{file}: can't be read: {error.strerror or error}") from error
+        except UnicodeDecodeError as error:
+            raise wanasync.ConfigError(f"{file}: is not UTF-8") from error
     ids = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
     if not ids:
         raise wanasync.ConfigError("no task ids were given")

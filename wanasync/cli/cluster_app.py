@@ -38,10 +38,10 @@ def init(
     """Make the tables, or bring them up to date. Needs a user of the database who may do that."""
     from wanasync.cli.cluster import Place, init
     from wanasync.cli.interrupts import run_interruptible
-    from wanasync.cli.screen import Screen
+    from wanasync.cli.screen import screen_for
 
     place = Place.of(database)
-    return run_interruptible(lambda _: init(place, role, Screen(verbosity=-1 if quiet else 0)))
+    return run_interruptible(lambda _: init(place, role, screen_for(quiet=quiet)))
 
 
 @cluster.command()
@@ -68,7 +68,7 @@ def submit(
     from wanasync.cli.cluster import Place, submit
     from wanasync.cli.interrupts import run_interruptible
     from wanasync.cli.run import checked_defaults
-    from wanasync.cli.screen import Screen
+    from wanasync.cli.screen import screen_for
 
     place = Place.of(database, batch)
     fields = {
@@ -79,7 +79,7 @@ def submit(
         "prompt_extend": False if no_prompt_extend else None,
     }
     requests = RequestList(source, format=form, defaults=checked_defaults(fields))
-    screen = Screen(json=json, verbosity=-1 if quiet else 0)
+    screen = screen_for(json=json, quiet=quiet)
     return run_interruptible(lambda _: submit(place, requests, to, screen))
 
 
@@ -117,12 +117,12 @@ def worker(
     from wanasync.cli.cluster import Place, Work, work
     from wanasync.cli.connection import Connection
     from wanasync.cli.interrupts import run_interruptible
-    from wanasync.cli.screen import Screen
+    from wanasync.cli.screen import screen_for
 
     place = Place.of(database)
     job = Work(only, to, rescue_after, retry_failed)
-    connection = Connection(api_key, base_url, False, on_unknown, max_rpm, max_concurrent)
-    screen = Screen(verbosity=-1 if quiet else verbose)
+    connection = Connection(api_key, base_url, None, on_unknown, max_rpm, max_concurrent)
+    screen = screen_for(quiet=quiet, verbose=verbose)
     return run_interruptible(lambda interrupts: work(place, job, connection, screen, interrupts))
 
 
@@ -136,10 +136,10 @@ def status(
     """Tell where a batch stands, and who works on it."""
     from wanasync.cli.cluster import Place, status
     from wanasync.cli.interrupts import run_interruptible
-    from wanasync.cli.screen import Screen
+    from wanasync.cli.screen import screen_for
 
     place = Place.of(database, batch)
-    return run_interruptible(lambda _: status(place, Screen(json=json)))
+    return run_interruptible(lambda _: status(place, screen_for(json=json)))
 
 
 @cluster.command()
@@ -166,9 +166,9 @@ def resolve(
     from wanasync.cli.cluster import Place, resolve
     from wanasync.cli.connection import Connection
     from wanasync.cli.interrupts import run_interruptible
-    from wanasync.cli.screen import Screen
+    from wanasync.cli.screen import screen_for
 
     place = Place.of(database, batch)
     connection = Connection(api_key, base_url, on_unknown=on_unknown)
-    screen = Screen(json=json)
+    screen = screen_for(json=json)
     return run_interruptible(lambda _: resolve(place, found or [], drop or [], connection, screen, to=to))

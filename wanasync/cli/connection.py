@@ -21,11 +21,14 @@ __all__ = ["Connection", "connected"]
 
 @frozen
 class Connection:
-    """The flags that say whom to talk to, and how; what is None comes from the other sources of settings."""
+    """The flags that say whom to talk to, and how; what is None comes from the other sources of settings.
+
+    `emulator` is None for commands that can't bring one of their own.
+    """
 
     api_key: str | None = field(default=None, repr=False)
     base_url: str | None = None
-    emulator: bool = False
+    emulator: bool | None = None
     on_unknown: str | None = None
     max_rpm: int | None = None
     max_concurrent: int | None = None
@@ -43,7 +46,8 @@ class Connection:
         """Settings that a session can be opened with. Raises `ConfigError`."""
         config, _ = self.config()
         if config.api_key is None and not self.emulator:
-            raise ConfigError("no API key: set WAN_API_KEY. To try it without one, add --emulator", "api_key")
+            instead = "start `wanasync emulator`" if self.emulator is None else "add --emulator"
+            raise ConfigError(f"no API key: set WAN_API_KEY. To try it without one, {instead}", "api_key")
         return config
 
 

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 __all__ = [
+    "FLAG",
     "ApiKey",
     "AspectRatio",
     "BaseUrl",
@@ -34,6 +35,9 @@ _PROVIDER = "Provider"
 _REQUESTS = "Requests"
 _SCREEN = "Output"
 
+FLAG = ""
+"""What stands behind an option that takes no value; newer typers say `<bool>` where nothing is said."""
+
 
 def _one_of(*words: str) -> Callable[[str], list[str]]:
     """What the shell offers after an option. Other words are not refused here: what is allowed is the model's rule."""
@@ -43,7 +47,10 @@ def _one_of(*words: str) -> Callable[[str], list[str]]:
 Emulated = Annotated[
     bool,
     typer.Option(
-        "--emulator", help="Use an emulated provider: no key, no cost, real videos.", rich_help_panel=_PROVIDER
+        "--emulator",
+        metavar=FLAG,
+        help="Use an emulated provider: no key, no cost, real videos.",
+        rich_help_panel=_PROVIDER,
     ),
 ]
 ApiKey = Annotated[
@@ -102,19 +109,43 @@ Duration = Annotated[
         help="5 (default) or 10.",
     ),
 ]
-Model = Annotated[str | None, typer.Option(metavar="NAME", rich_help_panel=_REQUESTS, help="The model.")]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        autocompletion=_one_of("wan2.5-text-to-video", "wan2.5-image-to-video"),
+        rich_help_panel=_REQUESTS,
+        help="wan2.5-text-to-video (default) or wan2.5-image-to-video.",
+    ),
+]
 NoPromptExtend = Annotated[
     bool,
-    typer.Option("--no-prompt-extend", rich_help_panel=_REQUESTS, help="Take prompts as they are, not elaborated."),
+    typer.Option(
+        "--no-prompt-extend", metavar=FLAG, rich_help_panel=_REQUESTS, help="Take prompts as they are, not elaborated."
+    ),
 ]
 
-Json = Annotated[bool, typer.Option("--json", help="One JSON object a line on stdout.", rich_help_panel=_SCREEN)]
-Plain = Annotated[
-    bool, typer.Option("--plain", "--no-progress", help="Plain lines, no live display.", rich_help_panel=_SCREEN)
+Json = Annotated[
+    bool, typer.Option("--json", metavar=FLAG, help="One JSON object a line on stdout.", rich_help_panel=_SCREEN)
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only errors.", rich_help_panel=_SCREEN)]
+Plain = Annotated[
+    bool,
+    typer.Option(
+        "--plain", "--no-progress", metavar=FLAG, help="Plain lines, no live display.", rich_help_panel=_SCREEN
+    ),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", metavar=FLAG, help="Only errors.", rich_help_panel=_SCREEN)]
 Verbose = Annotated[
-    int, typer.Option("--verbose", "-v", count=True, help="A line for each item.", rich_help_panel=_SCREEN)
+    int,
+    typer.Option(
+        "--verbose",
+        "-v",
+        metavar=FLAG,
+        count=True,
+        show_default=False,
+        help="A line for each item.",
+        rich_help_panel=_SCREEN,
+    ),
 ]
 
 ListFormat = Annotated[

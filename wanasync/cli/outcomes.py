@@ -10,7 +10,16 @@ from attrs import Factory, define
 from rich.table import Table
 from rich.text import Text
 
-from wanasync import BatchProgress, Destination, Outcome, OutcomeState, SavedVideo, VideoRequest, WanError
+from wanasync import (
+    BatchProgress,
+    Destination,
+    NotFoundError,
+    Outcome,
+    OutcomeState,
+    SavedVideo,
+    VideoRequest,
+    WanError,
+)
 from wanasync.cli import words
 from wanasync.cli.screen import Screen
 
@@ -152,6 +161,8 @@ class Results:
             unlisted -= self.counts[OutcomeState.NOT_STARTED]
             if unlisted > 0:
                 screen.say(f"  and {words.number(unlisted)} more", "dim")
+            if not self.counts[OutcomeState.SAVED] and all(map(_is_not_there, self.problems)):
+                screen.say(f"  {words.WRONG_ADDRESS}", "yellow")
 
     def _videos(self, screen: Screen, place: Destination, progress: BatchProgress, seconds: float) -> Text:
         saved = self.counts[OutcomeState.SAVED]
@@ -177,6 +188,10 @@ class Results:
                 mark = ("· " if state in later else "✗ ") if not screen.ascii else "- "
                 named = f"{mark}{words.number(self.counts[state])} {_words(state)}"
                 yield Text.assemble((named, f"bold {STYLES[state]}"), (f"  {meaning}", "dim"))
+
+
+def _is_not_there(outcome: Outcome) -> bool:
+    return outcome.state is OutcomeState.REJECTED and isinstance(outcome.error, NotFoundError)
 
 
 def problem_table(problems: Iterable[Outcome]) -> Table:

@@ -86,14 +86,20 @@ def checked_defaults(given: Mapping[str, Any]) -> dict[str, Any]:
     except RequestValidationError as error:
         # What is wrong with a field that was not given is the lines' to mend.
         if error.field in defaults:
-            raise ConfigError(f"--{error.field.replace('_', '-')}: {error}", error.field) from error
+            raise ConfigError(_flag_words(error), error.field) from error
     return defaults
+
+
+def _flag_words(error: RequestValidationError) -> str:
+    allowed = f" ({', '.join(map(str, error.allowed))})" if error.allowed else ""
+    return f"--{error.field.replace('_', '-')} {words.clipped(str(error.value), 40)} {error.reason}{allowed}"
 
 
 def run(job: RunJob, screen: Screen, *, dry: bool = False) -> int:
     """Run the whole list, or with `dry` only say what would be sent. Returns the exit code; raises `WanError`."""
     if not dry:
         job.connection.usable_config()
+        _check_directory(job.directory)
     if job.table is not None:
         check_table(job.table, job.source)
     if job.source == "-" and sys.stdin.isatty():
@@ -110,6 +116,13 @@ def run(job: RunJob, screen: Screen, *, dry: bool = False) -> int:
         if dry:
             return _show_plan(job, requests, total, screen)
         return run_interruptible(lambda interrupts: _Run(job, screen, interrupts).run(requests, total))
+
+
+def _check_directory(directory: Path) -> None:
+    """A file that is in the way is told at once. Raises `ConfigError`."""
+    there = next((place for place in (directory, *directory.parents) if os.path.exists(place)), None)
+    if there is not None and not os.path.isdir(there):
+        raise ConfigError(f"--to {directory}: {there} is a file, not a directory", "to")
 
 
 def _known_items(job: RunJob, requests: RequestList) -> int | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,7 +19,9 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
 
-__all__ = ["Screen"]
+from wanasync.config import unknown_variables
+
+__all__ = ["Screen", "screen_for"]
 
 
 class _LogLines(logging.Handler):
@@ -141,3 +144,12 @@ class Screen:
         # Bytes, so that neither a C locale nor a half pair from a file name can stop a paid batch.
         sys.stdout.buffer.write(line.encode("utf-8", "backslashreplace") + b"\n")
         sys.stdout.buffer.flush()
+
+
+def screen_for(*, json: bool = False, plain: bool = False, quiet: bool = False, verbose: int = 0) -> Screen:
+    """The screen as a command's flags want it. It begins with the variables that do nothing: who set them meant to."""
+    screen = Screen(json=json, plain=plain, verbosity=-1 if quiet else verbose)
+    for name, meant in unknown_variables(os.environ).items():
+        hint = f": did you mean {meant}?" if meant else ""
+        screen.say(f"{name} is set, but there is no such setting{hint}", "yellow")
+    return screen

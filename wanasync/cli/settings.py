@@ -26,15 +26,17 @@ def show_config(connection: Connection, screen: Screen) -> int:
         if screen.json:
             screen.record({"setting": name, "value": value, "from": source})
         else:
-            table.add_row(Text(name), Text(str(value)), Text(source, "dim" if source == "default" else "green"))
+            table.add_row(
+                Text(name),
+                Text("not set" if value is None else str(value)),
+                Text(source, "dim" if source == "default" else "green"),
+            )
     if not screen.json:
         screen.print_result(table)
     return exits.DONE
 
 
 def _shown(name: str, value: object) -> object:
-    if value is None:
-        return "not set"
-    if name in SECRETS:
+    if name in SECRETS and value is not None:
         return "set, not shown"
-    return value if isinstance(value, str | int | float) else str(value)
+    return value if isinstance(value, str | int | float | None) else str(value)

@@ -42,6 +42,8 @@ async def status(
     """Tell of each directory and each task. 1 where something is wrong with one of them."""
     if table is not None and (task_ids or len(directories) != 1):
         raise ConfigError("--table is for the items of one batch: give its directory alone", "table")
+    if task_ids and connection.config()[0].api_key is None:
+        raise ConfigError(f"no directory {task_ids[0]}; to ask for a task of this id, set WAN_API_KEY", "api_key")
     codes = [await _batch_status(directory, screen, table) for directory in directories]
     if task_ids:
         codes.append(await statuses(task_ids, connection, screen))

@@ -249,9 +249,8 @@ async def _recent_ids(wan: WanSession, seconds: float, directory: Path) -> list[
 async def _fetch_one(wan: WanSession, task_id: str, to: Destination, screen: Screen) -> bool:
     try:
         task = wan.attach(task_id)
-        await (
-            task.refresh()
-        )  # an id that nobody knows is told at once, where following it would look for it for minutes
+        # So that an id nobody knows is told at once, where following it would look for it for minutes.
+        await task.refresh()
         video = await (task.save(f"{to.url}/", state=to.directory) if to.url else task.save(to.directory))
     except WanError as error:
         if exits.of_error(error) == exits.KEY_REFUSED:

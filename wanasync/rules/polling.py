@@ -42,9 +42,11 @@ LOST_CALLBACKS, MIN_LOST_CALLBACKS = 0.1, 0.001
 LATEST_CALLBACK = 20.0
 """Seconds from a task's end to its callback at most: a provider tries for 17 s."""
 SPREAD = 0.2
-GUESSED_WAIT, GUESSED_SHARE = 5.0, 0.25
+MIN_ESTIMATE, MAX_ESTIMATE = 1.0, 7200.0
+"""What can be meant as an estimate: 0 and -1 stand for none, and tens of thousands are milliseconds."""
+GUESSED_FIRST, GUESSED_WAIT, GUESSED_SHARE = 10.0, 5.0, 0.25
 """Where nothing tells how long tasks take here, neither an estimate nor one that has ended, waits grow with the age:
-seconds, and share of the age, that the next look is at most put off by."""
+seconds until the first look at most; seconds, and share of the age, that the next look is at most put off by."""
 
 
 @define
@@ -93,7 +95,7 @@ class PollingPolicy:
 
     def estimate(self, given: float | None) -> float:
         """The estimate to reckon with: the provider's, else the last one it gave for another task."""
-        if given is None or not MIN_WAIT <= given <= 86_400:
+        if given is None or not MIN_ESTIMATE <= given <= MAX_ESTIMATE:
             self._guessing = self._guessing or not (self._is_told or self.durations.learned)
             return self._reference
         self._is_told, self._guessing = True, False
@@ -111,7 +113,7 @@ class PollingPolicy:
         known = self._first_waits.get(estimate)
         if known is None:
             known = self._first_waits[estimate] = self._first_wait(self._belief.scaled(estimate), price)
-        return known
+        return min(known, GUESSED_FIRST) if self._guessing and not self.callbacks else known
 
     def _first_wait(self, duration: Lognormal, price: float) -> float:
         if self.progress.is_trusted(self._belief):

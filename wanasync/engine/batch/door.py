@@ -120,6 +120,7 @@ class Batch:
         self._begun = True
         check_file_names()
         run = self._run
+        run.outlet.prepare()
         run.journal = await self._open_journal(self.directory, now=run.clock)
         run.pace_log = PaceLog(run.journal, run.clock, self._sample)
         try:

@@ -29,8 +29,16 @@ class Outlet:
     _shelf: Shelf | None = field(default=None, init=False)
     _inventory: Inventory | None = field(default=None, init=False)
 
+    def prepare(self) -> None:
+        """See that there is what the place takes on this machine, before anything is made. Raises `ConfigError`."""
+        if self.url is not None:
+            self._shelf = Shelf.open(self.url)
+
     async def open(self, journal: BatchJournal) -> None:
-        """See that the place can be had, and what it holds. Raises `ConfigError`, and `JournalError` for another's."""
+        """See that the place can be had, and what it holds; after `prepare`.
+
+        Raises `ConfigError`, and `JournalError` for another's.
+        """
         before = await journal.get_meta(PLACE) or None
         rows = sum((await journal.counts()).values())
         if before != self.url and (before is not None or rows):
@@ -38,12 +46,11 @@ class Outlet:
             raise JournalError(
                 f"the videos of this batch go to {where}, not to {self.url or 'it'}", str(self.directory)
             )
-        if self.url is None:
+        if self._shelf is None:
             return
-        self._shelf = Shelf.open(self.url)
         self._inventory = await self._shelf.inventory()
         if before is None:
-            await journal.set_meta(PLACE, self.url)
+            await journal.set_meta(PLACE, self._shelf.url)
 
     def slot(self, record: ItemRecord) -> Slot | None:
         """Where the item's video goes on to."""
