@@ -15,6 +15,7 @@ from attrs import frozen
 from tests.helpers.background import in_background
 from wanasync.cli import main
 from wanasync.emulator import Emulator
+from wanasync.engine.batch import lost
 
 KEY = "test-key-that-nobody-may-see"
 
@@ -45,6 +46,12 @@ def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("WAN_BASE_URL", "http://127.0.0.1:9/never")
     monkeypatch.setenv("COLUMNS", "200")
+
+
+@pytest.fixture(autouse=True)
+def _look_up_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The provider's list is asked soon after a lost reply: commands run in real time."""
+    monkeypatch.setattr(lost, "LOOK_UP_AFTER", 0.3)
 
 
 @frozen

@@ -401,8 +401,8 @@ async def test_a_task_that_can_never_be_read_is_logged_now_and_then(caplog: pyte
     with caplog.at_level("WARNING", "wanasync.poll"):
         async with polling(provider) as poller:
             follow(poller, provider.task("a", 1), ear)
-            for number in range(360):
-                follow(poller, provider.task(f"other {number}", 10 * number), ear)
+            for number in range(60):
+                follow(poller, provider.task(f"other {number}", 60 * number), ear)
             await asyncio.sleep(3600)
             assert poller.statistics().polls_failed == len(provider.at("a"))
     told = [record.getMessage() for record in caplog.records]
