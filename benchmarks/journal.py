@@ -5,7 +5,10 @@ disk's own figures: one sync of 16 KB, and one bare SQLite transaction of 100 ro
 its disk, so the figures mean something only together.
 
 Share: the CPU of one submission and one poll, 100 at once, with and without all that a batch writes down of an item
-(planned, sent, accepted, ready, saved), in turns.
+(planned, sent, accepted, ready, saved), in turns. What the journal adds is told against that, and against the item's
+whole cycle: its submission and the four polls, at least, by which the poller follows a task to its end. The target is
+on the latter. What is written spans an item's whole life, and an item with one poll is one that was done when it was
+first looked at; a poll in itself writes nothing.
 
 Long lists: `--items` prompts of about 100 characters are planned, brought to their end except for the last 100,
 and then found again by a new run: by its first look at what is left, and by reading the whole list again.
@@ -32,6 +35,7 @@ from typing import Any
 from attrs import define, field
 
 from benchmarks import server
+from benchmarks.clients import WHOLE_CYCLE
 from benchmarks.overhead import take_turns
 from benchmarks.results import Figure, Report, at_least, at_most, figure
 from wanasync.edges.journal import CHUNK, FOLDER, Journal
@@ -41,7 +45,7 @@ from wanasync.rules.records import ItemRecord, PlannedItem
 
 LEFT = 100
 AT_ONCE = 100
-SHARED = ("wanasync", "wanasync, journaled")
+SHARED = ("wanasync", "wanasync, whole cycle", "wanasync, journaled")
 PLANNED_AHEAD = 2000
 WORDS = "a slow camera moves over an old harbour at dawn while fishing boats leave and gulls circle above, shot"
 
@@ -162,7 +166,6 @@ def measure_records(root: Path, writers: Sequence[int], most: int, rounds: int) 
 
 
 def measure_share(cycles: int, rounds: int, restarts: int) -> Iterator[Figure]:
-    plain, journaled = SHARED
     costs: dict[str, list[float]] = {name: [] for name in SHARED}
     with server.running() as port:
         for _ in range(restarts):
@@ -172,8 +175,13 @@ def measure_share(cycles: int, rounds: int, restarts: int) -> Iterator[Figure]:
     case = f"{AT_ONCE} items at once"
     for name, values in costs.items():
         yield figure(case, name, "CPU µs an item", [value * 1e6 for value in values])
-    more = [ours / without - 1 for without, ours in zip(costs[plain], costs[journaled], strict=True)]
-    yield figure(case, "journal", "CPU ÷ submit + poll", more, at_most(0.10))
+    plain, whole, journaled = costs.values()
+    added = [ours - without for without, ours in zip(plain, journaled, strict=True)]
+    for quantity, cycle, target in (
+        ("CPU ÷ submission + 1 poll", plain, None),
+        (f"CPU ÷ submission + {WHOLE_CYCLE} polls", whole, at_most(0.10)),
+    ):
+        yield figure(case, "journal", quantity, [more / one for more, one in zip(added, cycle, strict=True)], target)
 
 
 # Long lists

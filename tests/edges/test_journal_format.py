@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 
 from wanasync.edges.journal import FOLDER, Journal
-from wanasync.edges.journal.schema import APPLICATION_ID, CODES, MIGRATIONS
+from wanasync.edges.journal.migrations import APPLICATION_ID, MIGRATIONS
+from wanasync.edges.journal.packing import Packing
+from wanasync.edges.journal.schema import CODES
 from wanasync.errors import JournalError, RequestValidationError
 from wanasync.models import VideoRequest
-from wanasync.rules.lifecycle import ItemEvent, ItemState
+from wanasync.rules.lifecycle import ItemEvent, ItemState, TransitionError
 from wanasync.rules.naming import made_name, name_key
 from wanasync.rules.records import ItemRecord, PlannedItem
 
@@ -64,9 +66,9 @@ async def test_rows_are_packed_and_read_as_they_were(tmp_path: Path) -> None:
     assert [record.request.prompt for record in records] == [item.request.prompt for item in planned]
     assert [record.file for record in records] == [made_name(item.request.prompt, item.index) for item in planned]
     with database(tmp_path) as db:
-        size, named = db.execute("SELECT sum(length(request)), sum(length(file)) FROM item").fetchone()
-        assert size < 0.4 * sum(len(item.request_json) for item in planned)
-        assert named == 0
+        (size,) = db.execute("SELECT sum(length(requests)) FROM pack").fetchone()
+        assert size < 0.3 * sum(len(item.request_json) for item in planned)
+        assert db.execute("SELECT count(*) FROM item").fetchone() == (0,)
         assert db.execute("SELECT count(*) FROM name").fetchone() == (0,)
     async with opened(tmp_path, read_only=True) as journal:
         assert await everything(journal) == records
@@ -100,7 +102,14 @@ async def test_each_figure_comes_back_to_the_millisecond_and_the_last_digit(tmp_
         assert await everything(journal) == [written]
 
 
-@pytest.mark.parametrize("task_id", ["task-unified-", "task-unified-1", "TASK-UNIFIED-1", "other-1", "~", "1"])
+@pytest.mark.parametrize(
+    "task_id",
+    [
+        *("task-unified-", "task-unified-1", "TASK-UNIFIED-1", "other-1", "~", "1"),
+        *("task-unified-1757169743-7cvnl5zw", "task-unified-1000000000-00000000", "task-unified-4294967295-zzzzzzzz"),
+        *("task-unified-4294967296-7cvnl5zw", "task-unified-0757169743-7cvnl5zw", "task-unified-1757169743-7CVNL5ZW"),
+    ],
+)
 async def test_each_kind_of_task_id_comes_back(tmp_path: Path, task_id: str) -> None:
     async with opened(tmp_path) as journal:
         (record,) = await journal.plan(items("a"))
@@ -174,9 +183,26 @@ async def test_names_in_other_letters_are_written_down(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "spoil", ["UPDATE item SET request = '{}'", "UPDATE item SET request = '[]'", "UPDATE item SET item_id = 'a'"]
+    "spoil",
+    [
+        "INSERT INTO item (seq, request) VALUES (1, '{}')",
+        "INSERT INTO item (seq, request) VALUES (1, '[]')",
+        "INSERT INTO item (seq, key, item_id) VALUES (1, 1, 'a')",
+        "UPDATE pack SET requests = '{}'",
+    ],
 )
 async def test_a_row_whose_name_can_not_be_made_is_damage(tmp_path: Path, spoil: str) -> None:
+    async with opened(tmp_path) as journal:
+        await journal.plan(items("A cat"))
+    with database(tmp_path) as db:
+        db.execute(spoil)
+    async with opened(tmp_path) as journal:
+        with pytest.raises(JournalError, match="damaged"):
+            await everything(journal)
+
+
+@pytest.mark.parametrize("spoil", ["DELETE FROM pack", "UPDATE pack SET requests = 5", "UPDATE pack SET first = 9"])
+async def test_a_row_without_its_request_is_damage(tmp_path: Path, spoil: str) -> None:
     async with opened(tmp_path) as journal:
         (record,) = await journal.plan(items("A cat"))
     with database(tmp_path) as db:
@@ -184,6 +210,55 @@ async def test_a_row_whose_name_can_not_be_made_is_damage(tmp_path: Path, spoil:
     async with opened(tmp_path) as journal:
         with pytest.raises(JournalError, match="damaged"):
             await journal.get(record.key)
+
+
+async def test_long_requests_lie_in_packs_of_few(tmp_path: Path) -> None:
+    planned = items(*(f"{number} {'x' * (number * 40)}" for number in range(50)))
+    async with opened(tmp_path) as journal:
+        records = await journal.plan(planned)
+        assert [record.request_json for record in records] == [item.request_json for item in planned]
+    with database(tmp_path) as db:
+        firsts = [first for (first,) in db.execute("SELECT first FROM pack ORDER BY first")]
+        assert firsts[0] == 1
+        assert len(firsts) > 10
+    async with opened(tmp_path) as journal:
+        assert await everything(journal) == records
+
+
+async def test_an_item_with_an_id_and_another_request_than_planned_has_a_row_of_its_own(tmp_path: Path) -> None:
+    first, second = VideoRequest("A cat"), VideoRequest("A dog")
+    async with opened(tmp_path) as journal:
+        await journal.plan([PlannedItem(0, first, "a"), PlannedItem(1, first, "b")])
+    async with opened(tmp_path) as journal:
+        a, b = await journal.plan([PlannedItem(0, second, "a"), PlannedItem(1, first, "b")])
+        assert (a.request, b.request) == (second, first)
+    with database(tmp_path) as db:
+        assert db.execute("SELECT item_id, request FROM item").fetchall() == [("a", a.request_json), ("b", None)]
+    async with opened(tmp_path) as journal:
+        assert await everything(journal) == [a, b]
+        again, _ = await journal.plan([PlannedItem(0, first, "a"), PlannedItem(1, first, "b")])
+        assert again.request == first
+
+
+async def test_items_whose_keys_have_one_hash_are_told_apart(tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        cat, dog = await journal.plan(items("A cat", "A dog"))
+    with database(tmp_path) as db:
+        db.execute("INSERT INTO key SELECT hash, 3 - seq FROM key")
+    async with opened(tmp_path) as journal:
+        assert await journal.find([dog.key, cat.key]) == {dog.key: dog, cat.key: cat}
+        assert await journal.plan(items("A cat", "A dog")) == [cat, dog]
+
+
+async def test_what_another_program_writes_is_seen(tmp_path: Path) -> None:
+    """It has gone past the lock; what it says of an item counts all the same."""
+    async with opened(tmp_path) as journal:
+        (record,) = await journal.plan(items("A cat"))
+        with database(tmp_path) as db:
+            db.execute("UPDATE progress SET state = ?", (CODES[ItemState.SUBMITTING],))
+        with pytest.raises(TransitionError):
+            await journal.record(record.key, ItemEvent.SUBMIT)
+        assert (await journal.get(record.key)).state is ItemState.SUBMITTING
 
 
 async def test_a_packed_request_without_its_words_is_damage(tmp_path: Path) -> None:
@@ -199,14 +274,18 @@ async def test_a_packed_request_without_its_words_is_damage(tmp_path: Path) -> N
 # --- earlier versions ------------------------------------------------------------------------------------------------
 
 
+def make_version(db: sqlite3.Connection, version: int) -> None:
+    for migration in MIGRATIONS[:version]:
+        migration(db)
+    db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    db.execute(f"PRAGMA user_version = {version}")
+
+
 def journal_of_version_2(directory: Path) -> None:
     """As that version wrote it: a cat that is saved, a dog on its second attempt, a bird that is ready."""
     (directory / FOLDER).mkdir(parents=True)
     with database(directory) as db:
-        for migration in MIGRATIONS[:2]:
-            migration(db)
-        db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        db.execute("PRAGMA user_version = 2")
+        make_version(db, 2)
         for seq, item in enumerate(items("A cat", "A dog", "A bird"), 1):
             file = f"{seq:04d}-{item.request.prompt.lower().replace(' ', '-')}.mp4"
             row = (seq, int(item.key, 16), item.index, None, item.request_json, file)
@@ -291,3 +370,57 @@ async def test_a_journal_of_the_former_version_is_only_read_once_it_is_brought_u
             ItemState.PLANNED,
             ItemState.READY,
         ]
+
+
+def journal_of_version_4(directory: Path) -> list[PlannedItem]:
+    """As that version wrote it: each request packed by itself, names that numbers make, one item listed elsewhere."""
+    planned = [*numbered(99), PlannedItem(150, VideoRequest("A cat"), "the cat", "cats/one")]
+    (directory / FOLDER).mkdir(parents=True)
+    words = "".join(item.request_json for item in planned)[:7000].encode()
+    packing = Packing({1: words}.get)
+    packing.use(1)
+    with database(directory) as db:
+        make_version(db, 4)
+        db.execute("INSERT INTO dictionary VALUES (1, ?)", (words,))
+        for seq, item in enumerate(planned, 1):
+            row = (seq, int(item.key, 16), item.index, item.item_id, packing.pack(item.request_json), item.file or "")
+            db.execute("INSERT INTO item VALUES (?, ?, ?, ?, ?, ?)", row)
+            accepted = (seq, CODES[ItemState.ACCEPTED], 1, f" 1757169743-{seq:08d}", round(NOW * 1000), 5, 4500000)
+            db.execute(
+                "INSERT INTO progress (seq, state, attempt, task_id, submitted_at, updated_after, credits_reserved) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?)",
+                accepted,
+            )
+        db.execute("UPDATE item SET file = 'cats/one.mp4' WHERE file <> ''")
+        db.execute("INSERT INTO name VALUES (?, 100)", (name_key("cats/one.mp4"),))
+        db.execute("UPDATE tally SET items = 100, credits_reserved = 450, committed = 450 WHERE state = 2")
+    return planned
+
+
+async def test_a_journal_whose_requests_were_packed_one_by_one_goes_on(tmp_path: Path) -> None:
+    planned = journal_of_version_4(tmp_path)
+    more = [PlannedItem(200 + item.index, VideoRequest(f"{item.request.prompt}!")) for item in numbered(50)]
+    async with opened(tmp_path) as journal:
+        records = await journal.plan(planned)
+        assert [record.seq for record in records] == list(range(1, 101))
+        assert [record.request for record in records] == [item.request for item in planned]
+        assert [record.index for record in records] == [item.index for item in planned]
+        assert (records[0].file, records[99].file) == (made_name(planned[0].request.prompt, 0), "cats/one.mp4")
+        assert await journal.known_tasks(["task-unified-1757169743-00000007"]) == {
+            "task-unified-1757169743-00000007": NOW
+        }
+        linked = await journal.record(records[6].key, ItemEvent.LINKED, **LINK)
+        assert linked.task_id == "task-unified-1757169743-00000007"
+        added = await journal.plan(more)
+    async with opened(tmp_path, read_only=True) as journal:
+        assert await everything(journal) == [*records[:6], linked, *records[7:], *added]
+        assert await journal.known_tasks([linked.task_id]) == {linked.task_id: NOW}
+
+
+async def test_a_journal_of_each_version_has_the_same_tables_in_the_end(tmp_path: Path) -> None:
+    async with opened(tmp_path):
+        pass
+    with database(tmp_path) as db, contextlib.closing(sqlite3.connect(":memory:")) as brought_up:
+        make_version(brought_up, len(MIGRATIONS))
+        tables = "SELECT name, sql FROM sqlite_master ORDER BY name"
+        assert db.execute(tables).fetchall() == brought_up.execute(tables).fetchall()

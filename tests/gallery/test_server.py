@@ -142,7 +142,7 @@ async def test_a_video_that_is_no_plain_file_of_the_directory_is_not_served(
             film.symlink_to(outside / film.name)
         case "folder link":
             async with await Journal.open(batch, now=lambda: NOW) as journal:
-                moved = ("UPDATE item SET file = ?", [f"sub/{film.name}"])
+                moved = ("REPLACE INTO item (seq, file) VALUES (1, ?)", [f"sub/{film.name}"])
                 await journal._do(lambda: journal._store._db.execute(*moved))
             (batch / "sub").symlink_to(outside)
         case "directory":

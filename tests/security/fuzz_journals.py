@@ -131,6 +131,8 @@ class SpoiltRow:
             contextlib.closing(sqlite3.connect(directory / FOLDER / DATABASE)) as db,
             contextlib.suppress(sqlite3.Error),
         ):
+            # Most items need no row there.
+            db.execute("INSERT OR IGNORE INTO item (seq) SELECT seq FROM progress WHERE ?", (self.table == "item",))
             db.execute(f"UPDATE OR IGNORE {self.table} SET {self.column} = ?{where}", (self.value,))  # noqa: S608
             db.commit()
 

@@ -249,11 +249,11 @@ def test_a_row_of_wrong_types_is_refused(column: str, value: object) -> None:
 
 @pytest.mark.parametrize(
     ("table", "column", "value"),
-    [("meta", "value", b"\xff"), ("tally", "items", "many"), ("item", "seq", 2**62)],
+    [("meta", "value", b"\xff"), ("tally", "items", "many"), ("progress", "seq", 2**62)],
 )
 def test_figures_that_can_not_be_are_refused(table: str, column: str, value: object) -> None:
     with journal() as directory:
-        SpoiltRow(table, column, value, seq=6 if table == "item" else None).apply(directory)
+        SpoiltRow(table, column, value, seq=6 if table == "progress" else None).apply(directory)
         with pytest.raises(JournalError):
             _ask_all(directory)
 

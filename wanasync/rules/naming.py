@@ -77,7 +77,7 @@ def lasting_name(prompt: str, index: int) -> str | None:
     That of an ASCII prompt: what other letters become is told by Unicode's tables, which grow with each Python. For
     ASCII, `made_name` and `slug` must stay as they are: journals rely on it.
     """
-    return made_name(prompt, index) if prompt[:SLUG_SOURCE].isascii() else None
+    return made_name(prompt, index, None) if prompt[:SLUG_SOURCE].isascii() else None
 
 
 def wanted_name(wanted: str) -> str:

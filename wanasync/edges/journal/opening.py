@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from wanasync.edges.durable import make_directory, sync_directory
-from wanasync.edges.journal.schema import APPLICATION_ID, MIGRATIONS
+from wanasync.edges.journal.migrations import APPLICATION_ID, MIGRATIONS
 from wanasync.errors import JournalError
 
 __all__ = [
@@ -28,6 +28,8 @@ FAILURES = (sqlite3.Error, OSError, UnicodeDecodeError, MemoryError)
 tell in its error, and of a size in it that nobody has memory for."""
 
 _BUSY_SECONDS = 10.0
+_STATEMENTS = 512
+"""Kept ready: some come with one to fifty rows of values."""
 _CHECKED_BYTES = 64 * 2**20
 
 
@@ -90,7 +92,14 @@ def _connect(path: Path, options: str) -> sqlite3.Connection:
         _refuse_link(reached)
     address = f"{path.absolute().as_uri()}?{options}"
     # Transactions are ours to begin. One thread at a time uses it: the writer's, or the one that opens and closes.
-    db = sqlite3.connect(address, uri=True, isolation_level=None, timeout=_BUSY_SECONDS, check_same_thread=False)
+    db = sqlite3.connect(
+        address,
+        uri=True,
+        isolation_level=None,
+        timeout=_BUSY_SECONDS,
+        check_same_thread=False,
+        cached_statements=_STATEMENTS,
+    )
     # What SQLite advises for files that a stranger may have made: no functions with side effects from the schema, and
     # each page looked at before its cells are used.
     db.execute("PRAGMA trusted_schema = OFF")

@@ -8,10 +8,10 @@ from typing import Protocol
 
 import attrs
 
-from wanasync.edges.journal.schema import is_derived, key_number
+from wanasync.edges.journal.schema import key_number
 from wanasync.errors import RequestValidationError
 from wanasync.rules.lifecycle import PAID_STATES, ItemState
-from wanasync.rules.naming import file_name, name_key, numbered, wanted_name
+from wanasync.rules.naming import file_name, lasting_name, name_key, numbered, wanted_name
 from wanasync.rules.records import ItemRecord, PlannedItem, identity_of, item_key, replanned
 
 __all__ = ["Known", "Planning"]
@@ -29,7 +29,7 @@ class Known(Protocol):
     def name_owners(self, hashes: Sequence[int]) -> dict[int, int]: ...
     def is_listed(self, seq: int) -> bool: ...
     def is_strange(self, name: str) -> bool: ...
-    def add(self, records: Sequence[ItemRecord]) -> None: ...
+    def add(self, records: Sequence[ItemRecord], made: Sequence[tuple[str, str | None]]) -> None: ...
     def change(self, before: ItemRecord, after: ItemRecord) -> None: ...
     def claim_names(self, owners: Mapping[int, int]) -> None: ...
 
@@ -48,6 +48,8 @@ class Planning:
         self._claims: dict[int, int] = {}
         self._taken: set[int] = set()
         self.added: list[ItemRecord] = []
+        # Of each that was added: the key and the file that follow from its id, its request and its row's number.
+        self._made: list[tuple[str, str | None]] = []
         self.listed: list[int] = []
         self.repetitions: dict[int, int] = {}
 
@@ -60,7 +62,7 @@ class Planning:
 
     def run(self) -> list[ItemRecord]:
         records = [self._place(item) for item in self._items]
-        self._store.add(self.added)
+        self._store.add(self.added, self._made)
         self._store.claim_names(self._claims)
         return records
 
@@ -97,10 +99,12 @@ class Planning:
         record = ItemRecord(
             self._store.journal_id, f"{key:016x}", seq, item.index, item.item_id, item.request_json, file
         )
-        if item.file is None and is_derived(record):
-            # Its row says so; an entry beside it would be as long as the rest of what is new in it.
+        made = lasting_name(item.request.prompt, seq - 1) if item.item_id is None else None
+        if item.file is None and file == made:
+            # Its number says so; an entry beside it would be as long as the rest of what is new in it.
             del self._claims[name_key(file)]
         self.added.append(record)
+        self._made.append((item.key, made))
         return record
 
     def _meet_again(self, known: ItemRecord, item: PlannedItem) -> ItemRecord:

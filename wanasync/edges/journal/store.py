@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import math
 import os
 import sqlite3
@@ -25,43 +24,45 @@ from wanasync.edges.journal.opening import (
     reason,
 )
 from wanasync.edges.journal.packing import MOST, Packing
+from wanasync.edges.journal.packs import Pack, Packs
+from wanasync.edges.journal.pending import Pending
 from wanasync.edges.journal.planning import Planning
 from wanasync.edges.journal.schema import (
+    BLANK,
     CHANGED,
     CODES,
-    DROP_LINKS,
+    HASH_BITS,
     KEEP_ATTEMPT,
-    KEEP_LINKS,
     KEEP_SAMPLE,
+    KEYS,
     KNOWN_TASKS,
     LATEST,
+    NAMES,
+    OWN,
+    PACKS,
     PLANNED,
+    REQUESTS,
     SAMPLES,
     SAVED,
     SELECT,
     STATES,
-    TALLY,
     UNSAVED,
-    UPDATE,
+    WITH_HASHES,
     derived_file,
-    file_value,
-    item_values,
     key_number,
-    link_values,
-    long_id,
-    progress_values,
+    own_values,
     read_record,
     read_sample,
     sample_values,
-    short_id,
-    unpacked,
 )
+from wanasync.edges.journal.statements import marks, put
+from wanasync.edges.journal.task_ids import forms, long_id
 from wanasync.edges.lock import DirectoryLock, holder_of
 from wanasync.errors import JournalError
 from wanasync.models import PaceSample
 from wanasync.rules.lifecycle import TRANSITIONS, ItemEvent, ItemState
 from wanasync.rules.naming import leading_number, name_key
-from wanasync.rules.records import ItemRecord, PlannedItem, Totals, advance
+from wanasync.rules.records import ItemRecord, PlannedItem, Totals, advance, item_key_of
 from wanasync.rules.samples import superfluous
 
 __all__ = ["CHUNK", "DATABASE", "FOLDER", "Store", "has_files"]
@@ -73,6 +74,11 @@ LOCK = "lock"
 CHUNK = 500
 """Items planned, or read, in one step of the writer: some milliseconds, so that submissions don't wait for a list."""
 
+NEXT = f"{SELECT} WHERE progress.seq > ? ORDER BY progress.seq LIMIT {CHUNK}"
+NEXT_SAVED = f"{SELECT} WHERE state = {SAVED} AND progress.seq > ? ORDER BY progress.seq LIMIT {CHUNK}"
+
+ASKED = 100
+"""Tasks asked for by one statement."""
 _MAX_REPETITIONS = 10_000
 _MAX_ROWS_A_PAGE = 4096
 _MAX_RECENT = 5_000
@@ -93,18 +99,17 @@ class Store:
         self._lock = DirectoryLock(self._lock_path)
         self._connection: sqlite3.Connection | None = None
         self._broken: JournalError | None = None
-        self._tally: dict[ItemState, list[float]] = {}
-        # Steps of the transaction under way that are not written yet, see `_flush`.
-        self._updates: list[tuple[Any, ...]] = []
-        self._links: dict[int, tuple[Any, ...] | None] = {}
+        self._pending = Pending()
         self._first_new_seq = 1
         self._listed = bytearray()
         self._has_files = False
         self._files: list[int] = []
-        # What was planned or written last, so that an item's next step needn't read it again. Only this process writes,
-        # and each write compares the state on disk all the same.
+        # What was planned or written last, so that an item's next step needn't read it again: as long as nobody else
+        # writes, who would have gone past the lock.
         self._recent: dict[str, ItemRecord] = {}
+        self._version = 0
         self._packing = Packing(self._words)
+        self._packs = Packs(self._packing, self._pack_of)
 
     # Opening and closing
 
@@ -149,7 +154,7 @@ class Store:
         return journal_id
 
     def _last_seq(self) -> int:
-        last: int = self._db.execute("SELECT coalesce(max(seq), 0) FROM item").fetchone()[0]
+        last: int = self._db.execute("SELECT coalesce(max(seq), 0) FROM progress").fetchone()[0]
         # A row takes some bytes at least; memory is taken for each, so a made-up number must not pass.
         if not 0 <= last <= self._db.execute("PRAGMA page_count").fetchone()[0] * _MAX_ROWS_A_PAGE:
             raise sqlite3.DatabaseError(f"malformed: row {last}")
@@ -167,13 +172,19 @@ class Store:
             raise sqlite3.DatabaseError(f"malformed dictionary {number}")
         return row[0] if row else None
 
+    def _pack_of(self, seq: int) -> Pack | None:
+        found: Pack | None = self._db.execute(REQUESTS, (seq,)).fetchone()
+        if found is not None and not isinstance(found[1], str | bytes):
+            raise sqlite3.DatabaseError(f"malformed pack {found[0]}")
+        return found
+
     def _settle_interrupted(self, now: float) -> None:
         cut_off = [state for state, event in TRANSITIONS if event is ItemEvent.INTERRUPTED]
         words = {"error_code": "interrupted", "error_message": "the run ended before the reply came"}
         for state in cut_off:
             for row in self._db.execute(UNSAVED, (CODES[state], 0, -1)).fetchall():
                 record = self._read(row)
-                self._write(record, advance(record, ItemEvent.INTERRUPTED, words, now=now))
+                self._pending.add(record, advance(record, ItemEvent.INTERRUPTED, words, now=now))
                 self.interrupted += 1
 
     def close(self) -> None:
@@ -200,8 +211,7 @@ class Store:
         """The connection, for statements that are to see all that was asked for before them."""
         if self._connection is None:
             raise JournalError("the journal is closed", str(self.path))
-        if self._updates:
-            self._flush(self._connection)
+        self._pending.write(self._connection)
         return self._connection
 
     def _error(self, what: str, error: Exception) -> JournalError:
@@ -236,29 +246,29 @@ class Store:
     def _transaction(self) -> Iterator[None]:
         self._db.execute("BEGIN" if self._read_only else "BEGIN IMMEDIATE")
         try:
+            self._see_others()
             yield
-            self._db.executemany(TALLY, [(*change, CODES[state]) for state, change in self._tally.items()])
+            self._pending.write_all(self._db)
             self._db.execute("COMMIT")
         except BaseException:
+            self._recent.clear()
+            self._packs.forget()
             with contextlib.suppress(sqlite3.Error):
                 self._db.execute("ROLLBACK")
             raise
         finally:
-            self._tally.clear()
-            self._updates.clear()
-            self._links.clear()
+            self._pending.clear()
 
-    def _count(self, record: ItemRecord, sign: int) -> None:
-        change = self._tally.get(record.state)
-        if change is None:
-            change = self._tally[record.state] = [0, 0, 0, 0]
-        change[0] += sign
-        if record.credits_reserved:
-            change[1] += sign * record.credits_reserved
-        if record.credits_used:
-            change[2] += sign * record.credits_used
-        if committed := record.committed:
-            change[3] += sign * committed
+    def _see_others(self) -> None:
+        version = self._data_version()
+        if version != self._version:
+            self._version = version
+            self._recent.clear()
+
+    def _data_version(self) -> int:
+        """Another number whenever somebody else has written."""
+        version: int = self._db.execute("PRAGMA data_version").fetchone()[0]
+        return version
 
     # Operations
 
@@ -267,7 +277,7 @@ class Store:
         after = advance(before, event, changes, now=now)
         if event is ItemEvent.RETRY:
             self._db.execute(KEEP_ATTEMPT, (before.seq,))
-        self._write(before, after)
+        self._pending.add(before, after)
         self._remember(after)
         return after
 
@@ -276,34 +286,18 @@ class Store:
         if len(self._recent) > _MAX_RECENT:
             del self._recent[next(iter(self._recent))]
 
-    def _write(self, before: ItemRecord, after: ItemRecord) -> None:
-        self._updates.append((*progress_values(after), after.seq, CODES[before.state]))
-        if after.links != before.links or after.link_deadline != before.link_deadline:
-            self._links[after.seq] = link_values(after) if after.links else None
-        self._count(before, -1)
-        self._count(after, +1)
-
-    def _flush(self, connection: sqlite3.Connection) -> None:
-        """Write the steps of many items with one statement, which takes half the time of one each."""
-        updates, self._updates = self._updates, []
-        if connection.executemany(UPDATE, updates).rowcount != len(updates):
-            raise sqlite3.DatabaseError("an item was changed by another program")
-        links, self._links = self._links, {}
-        connection.executemany(KEEP_LINKS, [values for values in links.values() if values is not None])
-        connection.executemany(DROP_LINKS, [(seq,) for seq, values in links.items() if values is None])
-
     def get(self, key: str) -> ItemRecord:
-        row = self._db.execute(f"{SELECT} WHERE item.key = ?", (key_number(key),)).fetchone()
-        if row is None:
+        found = self._recent.get(key) or self.find([number := key_number(key)]).get(number)
+        if found is None:
             raise JournalError(f"there is no item {key} in the journal", str(self.path))
-        return self._read(row)
+        return found
 
     def slice(self, state: ItemState | None, after: int) -> list[ItemRecord]:
         """The next items behind row `after`, at most `CHUNK`."""
         if state is None:
-            rows = self._db.execute(f"{SELECT} WHERE seq > ? ORDER BY seq LIMIT {CHUNK}", (after,))
+            rows = self._db.execute(NEXT, (after,))
         elif state is ItemState.SAVED:
-            rows = self._db.execute(f"{SELECT} WHERE state = {SAVED} AND seq > ? ORDER BY seq LIMIT {CHUNK}", (after,))
+            rows = self._db.execute(NEXT_SAVED, (after,))
         else:
             rows = self._db.execute(UNSAVED, (CODES[state], after, CHUNK))
         return [self._read(row) for row in rows]
@@ -311,7 +305,7 @@ class Store:
     # For those who look on
 
     def version(self) -> str:
-        return str(self._db.execute("PRAGMA data_version").fetchone()[0])
+        return str(self._data_version())
 
     def latest(self) -> tuple[float, int]:
         """The time of the last change, and the last row."""
@@ -326,7 +320,7 @@ class Store:
         return [self._read(row) for row in self._db.execute(CHANGED, where)]
 
     def row(self, seq: int) -> ItemRecord | None:
-        row = self._db.execute(f"{SELECT} WHERE item.seq = ?", (seq,)).fetchone()
+        row = self._db.execute(f"{SELECT} WHERE progress.seq = ?", (seq,)).fetchone()
         return None if row is None else self._read(row)
 
     def add_sample(self, sample: PaceSample, *, thin: bool) -> None:
@@ -340,9 +334,12 @@ class Store:
         return [read_sample(row) for row in self._db.execute(SAMPLES, (after,))]
 
     def known_tasks(self, task_ids: Sequence[str]) -> dict[str, float | None]:
-        # The tasks of failed attempts may have been written down by an earlier version.
-        ids = json.dumps([*task_ids, *map(short_id, task_ids)])
-        return {long_id(found): at for found, at in self._db.execute(KNOWN_TASKS, {"ids": ids})}
+        known: dict[str, float | None] = {}
+        for start in range(0, len(task_ids), ASKED):
+            ids = [form for task_id in task_ids[start : start + ASKED] for form in forms(task_id)]
+            rows = self._db.execute(KNOWN_TASKS % (marks(ids), marks(ids)), [*ids, *ids])
+            known |= {long_id(found): at for found, at in rows}
+        return known
 
     def counts(self) -> Mapping[ItemState, int]:
         rows = self._db.execute("SELECT state, items FROM tally").fetchall()
@@ -365,22 +362,31 @@ class Store:
         self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
 
     def _read(self, row: Sequence[Any]) -> ItemRecord:
-        return read_record(row, self.journal_id, self._packing.unpack)
+        return read_record(row, self.journal_id, self._request)
+
+    def _request(self, seq: int, own: str | bytes | None) -> str:
+        try:
+            if own is None:
+                return self._packs.request(seq)
+            return own if isinstance(own, str) else self._packing.unpack(own)
+        except (ValueError, TypeError) as error:
+            raise sqlite3.DatabaseError(f"malformed request of row {seq}") from error
 
     # Planning
 
     def plan(self, items: Sequence[PlannedItem]) -> list[ItemRecord]:
-        counted = {state: list(change) for state, change in self._tally.items()}
+        counted = self._pending.counted()
         self._db.execute("SAVEPOINT plan")
         try:
             planning = Planning(self, items)
             records = planning.run()
         except BaseException:
-            self._tally = counted
+            self._pending.recount(counted)
             with contextlib.suppress(sqlite3.Error):
                 self._db.execute("ROLLBACK TO plan")
                 self._db.execute("RELEASE plan")
                 self._packing.use(self._last_dictionary())
+                self._packs.forget()
             raise
         self._db.execute("RELEASE plan")
         self._keep(planning)
@@ -408,15 +414,19 @@ class Store:
         return frozenset(seq for seq in range(1, self._first_new_seq) if not self.is_listed(seq))
 
     def find(self, keys: Sequence[int]) -> dict[int, ItemRecord]:
-        marks = ",".join("?" * len(keys))
-        return {row[0]: self._read(row) for row in self._db.execute(f"{SELECT} WHERE item.key IN ({marks})", keys)}
+        hashes = [key >> HASH_BITS for key in keys]
+        rows = self._db.execute(WITH_HASHES % marks(hashes), hashes).fetchall()
+        found = {key_number(record.key): record for record in map(self._read, rows)}
+        return {key: found[key] for key in keys if key in found}
 
     def find_row(self, seq: int) -> ItemRecord:
-        return self._read(self._db.execute(f"{SELECT} WHERE item.seq = ?", (seq,)).fetchone())
+        record = self.row(seq)
+        if record is None:
+            raise sqlite3.DatabaseError(f"malformed: row {seq} is missing")
+        return record
 
     def name_owners(self, hashes: Sequence[int]) -> dict[int, int]:
-        marks = ",".join("?" * len(hashes))
-        rows = self._db.execute(f"SELECT hash, seq FROM name WHERE hash IN ({marks})", hashes)  # noqa: S608
+        rows = self._db.execute(f"SELECT hash, seq FROM name WHERE hash IN ({marks(hashes)})", hashes)  # noqa: S608
         owners = dict(rows.fetchall())
         for name_hash in hashes:
             seq = leading_number(name_hash)
@@ -427,9 +437,10 @@ class Store:
     def _makes(self, seq: int, name_hash: int) -> bool:
         """Whether the row's file has the name that its number makes, and that is the one."""
         row = self._db.execute("SELECT request, file FROM item WHERE seq = ?", (seq,)).fetchone()
-        if row is None or row[1]:
+        own, named = row or (None, None)
+        if named is not None:
             return False
-        made = derived_file(unpacked(row[0], seq, self._packing.unpack), seq)
+        made = derived_file(self._request(seq, own), seq)
         return made is not None and name_key(made) == name_hash
 
     def is_owned(self, name: str) -> bool:
@@ -440,35 +451,50 @@ class Store:
         """Whether a file of this name lies in the directory. None does in a new one, which saves a million looks."""
         return self._has_files and os.path.lexists(self.directory / name)
 
-    def add(self, records: Sequence[ItemRecord]) -> None:
-        requests = self._packed([record.request_json for record in records])
-        self._db.executemany("INSERT INTO item VALUES (?, ?, ?, ?, ?, ?)", map(item_values, records, requests))
-        blank = [(record.seq, PLANNED, record.attempt) for record in records]
-        self._db.executemany("INSERT INTO progress (seq, state, attempt) VALUES (?, ?, ?)", blank)
+    def add(self, records: Sequence[ItemRecord], made: Sequence[tuple[str, str | None]]) -> None:
+        """`made` are the key and the file that follow from each one's id, request and number."""
+        if not records:
+            return
+        put(self._db, BLANK, [(record.seq, PLANNED, record.attempt) for record in records])
+        put(self._db, KEYS, sorted((key_number(record.key) >> HASH_BITS, record.seq) for record in records))
+        own = (own_values(record, None, *follows) for record, follows in zip(records, made, strict=True))
+        put(self._db, OWN, [values for values in own if values is not None])
+        put(self._db, PACKS, self._packed(records[0].seq, [record.request_json for record in records]))
         for record in records:
-            self._count(record, +1)
+            self._pending.count(record)
 
-    def _packed(self, requests: Sequence[str]) -> list[str | bytes]:
-        packed = list(map(self._packing.pack, requests))
-        words = self._packing.new_words(requests, packed)
+    def _packed(self, first: int, requests: Sequence[str]) -> list[Pack]:
+        packs = self._packs.packed(first, requests)
+        words = self._packing.new_words(requests, [packed for _, packed in packs])
         if words is None:
-            return packed
+            return packs
         number = self._last_dictionary() + 1
         self._db.execute("INSERT INTO dictionary VALUES (?, ?)", (number, words))
         self._packing.use(number)
-        return list(map(self._packing.pack, requests))
+        return self._packs.packed(first, requests)
 
     def change(self, before: ItemRecord, after: ItemRecord) -> None:
-        new = (after.index, self._packing.pack(after.request_json), file_value(after), after.seq)
-        self._db.execute("UPDATE item SET idx = ?, request = ?, file = ? WHERE seq = ?", new)
+        self._db.execute("DELETE FROM item WHERE seq = ?", (after.seq,))
+        made = derived_file(after.request_json, after.seq) if after.item_id is None else None
+        key = item_key_of(after.request_json, after.item_id)
+        own = own_values(after, self._own_request(after), key, made)
+        put(self._db, OWN, [own] if own is not None else [])
         if after.attempt != before.attempt:
             self._db.execute(KEEP_ATTEMPT, (before.seq,))
         self._recent.pop(after.key, None)
         if (after.state, after.attempt) != (before.state, before.attempt):
-            self._write(before, after)
+            self._pending.add(before, after)
+
+    def _own_request(self, record: ItemRecord) -> str | None:
+        """The record's request, where its pack, if it has one, holds another."""
+        try:
+            packed = self._packs.request(record.seq)
+        except ValueError:
+            return record.request_json
+        return None if packed == record.request_json else record.request_json
 
     def claim_names(self, owners: Mapping[int, int]) -> None:
-        self._db.executemany("INSERT OR REPLACE INTO name VALUES (?, ?)", owners.items())
+        put(self._db, NAMES, [*owners.items()])
 
 
 def _file_numbers(path: Path) -> list[int]:

@@ -100,7 +100,7 @@ class Facts:
 
     # What it wants
 
-    def add(self, records: Sequence[ItemRecord]) -> None:
+    def add(self, records: Sequence[ItemRecord], made: Sequence[tuple[str, str | None]]) -> None:
         """Nothing to remember: `Planning.added` has them."""
 
     def change(self, before: ItemRecord, after: ItemRecord) -> None:
