@@ -139,8 +139,8 @@ def progress_values(record: ItemRecord) -> tuple[Any, ...]:
         None if record.credits_used is None else _credits_value(record.credits_used),
         record.bytes,
         None if record.sha256 is None else bytes.fromhex(record.sha256),
-        None if record.error_code is None else _writable(record.error_code),
-        None if record.error_message is None else _writable(record.error_message),
+        record.error_code,
+        record.error_message,
     )
 
 
@@ -165,7 +165,7 @@ def link_values(record: ItemRecord) -> tuple[Any, ...]:
 
 def sample_values(sample: PaceSample) -> tuple[Any, ...]:
     """The columns of `pace_sample`, in their order."""
-    return attrs.astuple(attrs.evolve(sample, why=_writable(sample.why)))
+    return attrs.astuple(attrs.evolve(sample, why=_encodable(sample.why)))
 
 
 def read_sample(row: Sequence[Any]) -> PaceSample:
@@ -176,7 +176,17 @@ def read_sample(row: Sequence[Any]) -> PaceSample:
     return PaceSample(*row)
 
 
-def _writable(text: str) -> str:
+def writable(changes: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The changes as the database can hold them."""
+    if not changes.keys() & _FOREIGN:
+        return changes
+    return {name: _encodable(value) if name in _FOREIGN and value else value for name, value in changes.items()}
+
+
+_FOREIGN = frozenset({"error_code", "error_message"})
+
+
+def _encodable(text: str) -> str:
     # Half a surrogate pair in somebody's error text must not cost the record of a paid task.
     return text.encode(errors="replace").decode()
 

@@ -54,6 +54,7 @@ from wanasync.edges.journal.schema import (
     read_record,
     read_sample,
     sample_values,
+    writable,
 )
 from wanasync.edges.journal.statements import marks, put
 from wanasync.edges.journal.task_ids import forms, long_id
@@ -274,7 +275,7 @@ class Store:
 
     def record(self, key: str, event: ItemEvent, changes: Mapping[str, Any], now: float) -> ItemRecord:
         before = self._recent.pop(key, None) or self.get(key)
-        after = advance(before, event, changes, now=now)
+        after = advance(before, event, writable(changes), now=now)
         if event is ItemEvent.RETRY:
             self._db.execute(KEEP_ATTEMPT, (before.seq,))
         self._pending.add(before, after)
