@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import wanasync
-from wanasync import errors
+from wanasync import errors, events
 
 PACKAGE = Path(wanasync.__file__).parent
 
@@ -195,6 +195,18 @@ def test_importing_the_package_loads_no_http_client() -> None:
     code = "import wanasync, sys; print('aiohttp' in sys.modules, 'wanasync.engine' in sys.modules)"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout.split() == ["False", "False"]
+
+
+def test_each_event_is_told_by_the_engine() -> None:
+    called = {
+        node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        for name, tree in modules()
+        if storey(name) == "engine"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+    }
+    kinds = {name for name in events.__all__ if isinstance(getattr(events, name), type)} - {"Event"}
+    assert kinds - called == set()
 
 
 SAMPLES: dict[str, tuple[object, ...]] = {

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import KEY, Ended
+from tests.docs.pages import ROOT
 from wanasync import __version__
 from wanasync.rules import templates
 from wanasync.rules.catalog import MODELS
@@ -50,11 +51,13 @@ class TestHelp:
         assert [line for line in lines if re.search(r"<bool>|<int>", line) and "--help" not in line] == []
 
     def test_offers_what_the_models_take(self, wanasync: Command) -> None:
-        """What the catalogue gains is to be told by the flags too: wanasync/cli/options.py."""
+        """What the catalogue gains is to be told by the flags too: wanasync/cli/options.py, docs/howto/lists.md."""
         told = " ".join(wanasync("run", "--help").out.split())
+        page = (ROOT / "docs" / "howto" / "lists.md").read_text("utf-8")
         for spec in MODELS.values():
-            words = [spec.name, *spec.qualities, *chain(*spec.aspect_ratios.values()), *map(str, spec.durations)]
-            assert [word for word in words if word not in told] == []
+            words = [*spec.qualities, *chain(*spec.aspect_ratios.values()), *map(str, spec.durations)]
+            assert [word for word in (spec.name, *words) if word not in told] == []
+            assert [word for word in words if word not in page] == []
 
     def test_names_each_field_of_a_name(self, wanasync: Command) -> None:
         told = " ".join(wanasync("run", "--help").out.split())

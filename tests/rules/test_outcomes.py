@@ -7,6 +7,7 @@ import pytest
 
 from wanasync import LinkExpiredError, OutcomeState, SubmissionUnknownError, TaskFailedError, VideoRequest
 from wanasync.errors import APIError
+from wanasync.rules import outcomes
 from wanasync.rules.lifecycle import PAID_STATES, ItemState
 from wanasync.rules.outcomes import Next, next_step, outcome, states_of
 from wanasync.rules.records import ItemRecord
@@ -21,6 +22,12 @@ ROW = ItemRecord(
 
 def row(state: ItemState, **fields: object) -> ItemRecord:
     return attrs.evolve(ROW, state=state, **fields)  # type: ignore[arg-type]
+
+
+def test_each_state_stands_in_each_table() -> None:
+    """Where a new state is missing: what a run does with it, and what users are told of it."""
+    for table in (outcomes._STEPS, outcomes._TOLD, outcomes._STANDS):
+        assert set(ItemState) - set(table) - {ItemState.UNKNOWN} == set()
 
 
 @pytest.mark.parametrize("state", ItemState)

@@ -10,7 +10,9 @@ import pytest
 from wanasync import TaskSnapshot, TaskStatus, events
 from wanasync.telemetry import measures
 from wanasync.telemetry.measures import COUNTERS, HISTOGRAMS, Bounded, Measure, Measures
+from wanasync.telemetry.spans import Spans
 
+EVENTS = {name for name in events.__all__ if isinstance(getattr(events, name), type)} - {"Event"}
 LABELS = {each.name: set(each.labels) for each in (*COUNTERS, *HISTOGRAMS)}
 
 
@@ -33,6 +35,15 @@ def test_a_clock_set_back_makes_no_negative_duration() -> None:
 
 def test_an_event_that_measures_nothing() -> None:
     assert list(Measures().of(events.EventsDropped(at=0.0, count=3))) == []
+
+
+def test_each_event_is_measured_or_traced_or_said_to_be_neither() -> None:
+    """A new event gets a measure in telemetry/measures.py, a span in telemetry/spans.py, or a name below."""
+    neither = {"EventsDropped", "LinksExpiring"}
+    by_sessions = {"SessionOpened", "SessionClosed"}
+    measured = {each.__name__ for each in (*Measures.__dict__["of"].dispatcher.registry, *measures.COUNTED)}
+    traced = {each.__name__ for each in Spans.__dict__["hear"].dispatcher.registry}
+    assert EVENTS - measured - traced - by_sessions == neither
 
 
 def test_the_oldest_are_forgotten_first_and_told() -> None:
