@@ -160,7 +160,10 @@ _MOST_CREDITS = 1e9
 
 def link_values(record: ItemRecord) -> tuple[Any, ...]:
     """The columns of `link`, in their order."""
-    return record.seq, json.dumps(record.links), record.link_deadline
+    return record.seq, _to_json(record.links), record.link_deadline
+
+
+_to_json = json.JSONEncoder().encode
 
 
 def sample_values(sample: PaceSample) -> tuple[Any, ...]:

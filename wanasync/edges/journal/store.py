@@ -279,7 +279,8 @@ class Store:
         if event is ItemEvent.RETRY:
             self._db.execute(KEEP_ATTEMPT, (before.seq,))
         self._pending.add(before, after)
-        self._remember(after)
+        if after.state is not ItemState.SAVED:
+            self._remember(after)
         return after
 
     def _remember(self, record: ItemRecord) -> None:

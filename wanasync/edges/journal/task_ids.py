@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import re
 import string
@@ -14,6 +15,7 @@ _PAIRS = ["".join(pair) for pair in itertools.product(string.digits + string.asc
 _BASE = len(_PAIRS)
 
 
+@functools.lru_cache(maxsize=4096)  # an item's is written several times
 def short_id(task_id: str) -> str | bytes:
     """A BLOB for an id of seconds and eight letters; text for any other, its usual beginning told by a space."""
     found = _NUMBERED.fullmatch(task_id)
