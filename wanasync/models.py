@@ -364,7 +364,8 @@ class BatchStatus:
 
     `planned` to `expired` count items by where they stand (see `wanasync.rules.lifecycle`); `unknown` includes
     submissions on the wire of a process that is gone. `credits_committed` is what was used, or reserved where that is
-    not known yet. `running` names the process that works on it now, None for nobody.
+    not known yet. `running` names the process that works on it now, None for nobody. `budget` (credits) and `limit`
+    (submissions) are those of a batch that was handed in to workers with one, and `stopped` says which is reached.
     """
 
     directory: Path
@@ -382,6 +383,9 @@ class BatchStatus:
     credits_used: float = 0.0
     credits_committed: float = 0.0
     running: str | None = None
+    budget: float | None = None
+    limit: int | None = None
+    stopped: str | None = None
 
 
 @frozen

@@ -280,6 +280,16 @@ async def test_a_task_of_unknown_age_is_looked_at_at_once() -> None:
 
 
 @virtual_time
+async def test_a_task_that_was_found_is_looked_at_at_once() -> None:
+    provider, ear = Provider(), Ear()
+    async with polling(provider) as poller:
+        submitted_at = now() - 10
+        poller.follow(provider.task("a", -5), ear, submitted_at=submitted_at, estimated_time=None, at_once=True)
+        await ear.ended.wait()
+    assert elapsed() < 1
+
+
+@virtual_time
 async def test_an_attached_task_is_as_old_as_the_provider_says() -> None:
     """So that a long-running task isn't asked for as one that has just begun."""
     provider, ear = Provider(created=START - 7200.0), Ear()

@@ -380,3 +380,53 @@ async def test_the_password_is_in_no_error_and_no_name(postgres_server: Server, 
     with pytest.raises(ConfigError) as wrong:
         Database("postgresql://wan:s3cret@host:notaport/x?y=s3cret")
     assert "s3cret" not in f"{wrong.value!r} {wrong.value} {wrong.value.__cause__}"
+
+
+# For those who look on
+
+
+async def test_changes_are_told_once_whatever_the_clocks_of_the_writers_say(database: str) -> None:
+    def slow() -> float:
+        return time.time() - 3600.0
+
+    async with (
+        opened(database, shared=True) as right,
+        await Journal.open(database, BATCH, now=slow, shared=True) as late,
+        await Journal.open(database, BATCH, now=time.time, read_only=True) as reader,
+    ):
+        records = await planned(right, 4)
+        await claim(right, records[0])
+        mark = await reader.mark()
+        assert (await reader.changes(mark))[1] == []
+        await claim(late, records[1])
+        mark, changed = await reader.changes(mark)
+        assert [record.seq for record in changed] == [2]
+        await claim(right, records[2])
+        await late.plan([PlannedItem(4, VideoRequest("another"))])
+        mark, changed = await reader.changes(mark)
+        assert [record.seq for record in changed] == [3, 5]
+        assert (await reader.changes(mark))[1] == []
+
+
+async def test_a_change_whose_commit_comes_late_is_not_missed(database: str) -> None:
+    async with opened(database, shared=True) as journal, opened(database, read_only=True) as reader:
+        first, second = await planned(journal, 2)
+        async with await psycopg.AsyncConnection.connect(database) as slow:
+            # A writer within its transaction, while another one is seen.
+            await slow.execute("UPDATE wanasync.progress SET state = 5, tx = pg_current_xact_id() WHERE seq = 1")
+            await claim(journal, second)
+            mark, changed = await reader.changes(await reader.mark())
+            assert changed == []
+            await claim(journal, second)
+            await slow.commit()
+        _, changed = await reader.changes(mark)
+        assert [record.seq for record in changed] == [first.seq]
+
+
+@pytest.mark.parametrize(
+    "mark", ["", "1", "0:0:", "3:2:", "1:5:4,2", "1:5:9", "a:b:", "1:2:3:4", f"{10**19}:{10**19}:"]
+)
+async def test_what_is_no_mark_is_told(database: str, mark: str) -> None:
+    async with opened(database, shared=True) as journal:
+        with pytest.raises(ValueError, match="is no mark"):
+            await journal.changes(mark)

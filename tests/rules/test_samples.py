@@ -30,6 +30,14 @@ def test_the_last_of_each_run_has_its_sums_and_stays() -> None:
     assert superfluous(samples, 1e6) == [1.2]
 
 
+def test_runs_that_go_on_at_once_are_thinned_alike() -> None:
+    samples = [(float(at), float(at % 3)) for at in range(3000)]
+    dropped = set(superfluous(samples, 6000.0))
+    kept = [run for at, run in samples if at not in dropped]
+    assert len(kept) < 600
+    assert min(kept.count(run) for run in (0.0, 1.0, 2.0)) > 100
+
+
 @given(st.lists(st.floats(0, 1e9), unique=True, max_size=60), st.floats(0, 2e9))
 def test_what_stays_is_as_far_apart_as_its_age_asks(times: list[float], now: float) -> None:
     samples = [(at, 0.0) for at in sorted(times)]

@@ -21,6 +21,10 @@ __all__ = ["app", "run_app"]
 
 _PACE = "Limits"
 
+BatchName = Annotated[
+    str, typer.Argument(metavar="DIR|NAME", help="A batch's directory, or with a database a shared batch's name.")
+]
+
 app: typer.Typer = typer.Typer(
     name="wanasync",
     help="Prompts go in, video files come out; neither a paid task nor a finished video is ever lost.",
@@ -233,55 +237,64 @@ def fetch(
 @app.command()
 @guarded
 def status(
-    targets: Annotated[list[str], typer.Argument(metavar="DIR|ID...", help="A batch's directory, or tasks.")],
+    targets: Annotated[
+        list[str],
+        typer.Argument(metavar="DIR|NAME|ID...", help="A batch's directory, a shared batch's name, or tasks."),
+    ],
     table: opt.Table = None,
+    database: opt.Database = None,
     api_key: opt.ApiKey = None,
     base_url: opt.BaseUrl = None,
     json: opt.Json = False,
 ) -> int:
-    """Tell where a batch stands, from its journal alone, or how tasks do."""
+    """Tell where a batch stands, from its journal alone, or how tasks do.
+
+    With a database, a batch that workers share is found by its name.
+    """
     from wanasync.cli.connection import Connection
     from wanasync.cli.interrupts import run_interruptible
     from wanasync.cli.status import status
 
-    places = {target: wanasync.Destination.of(target).directory for target in targets}
-    directories = [place for place in places.values() if place.is_dir()]
-    task_ids = [target for target, place in places.items() if place not in directories]
-    for target in task_ids:
-        if Path(target).name != target:
-            raise wanasync.ConfigError(f"there is no directory {target}")
     connection = Connection(api_key, base_url)
-    return run_interruptible(lambda _: status(directories, task_ids, connection, _screen(json), table))
+    return run_interruptible(lambda _: status(targets, connection, _screen(json), table, database))
 
 
 @app.command()
 @guarded
 def report(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A batch's directory.")],
+    batch: BatchName,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", metavar=opt.FLAG, help="Replace an index.html that is another program's.")
     ] = False,
     open_it: Annotated[bool, typer.Option("--open", metavar=opt.FLAG, help="Open it in the browser.")] = False,
+    to: opt.VideosHere = None,
+    database: opt.Database = None,
 ) -> int:
     """Write a page beside the videos that shows them all: DIR/index.html. It needs no server and no network."""
+    from wanasync.cli.batches import Target
     from wanasync.cli.gallery import report
     from wanasync.cli.interrupts import run_interruptible
 
-    return run_interruptible(lambda _: report(directory, _screen(), overwrite=overwrite, open_it=open_it))
+    target = Target(batch, database, to)
+    return run_interruptible(lambda _: report(target, _screen(), overwrite=overwrite, open_it=open_it))
 
 
 @app.command()
 @guarded
 def gallery(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A batch's directory.")],
+    batch: BatchName,
     port: Annotated[int, typer.Option(min=0, max=65535, metavar="PORT", help="0 takes a free one.")] = 0,
     no_open: Annotated[bool, typer.Option("--no-open", metavar=opt.FLAG, help="Only print the address.")] = False,
+    to: opt.VideosHere = None,
+    database: opt.Database = None,
 ) -> int:
     """Serve the page of a batch to this machine's browser, up to date while a run goes on, until Ctrl-C."""
+    from wanasync.cli.batches import Target
     from wanasync.cli.gallery import serve
     from wanasync.cli.interrupts import run_interruptible
 
-    return run_interruptible(lambda interrupts: serve(directory, _screen(), interrupts, port=port, open_it=not no_open))
+    target = Target(batch, database, to)
+    return run_interruptible(lambda interrupts: serve(target, _screen(), interrupts, port=port, open_it=not no_open))
 
 
 @app.command("credits")

@@ -8,8 +8,8 @@ from pathlib import Path
 from attrs import field, frozen
 
 from wanasync import (
-    BatchHistory,
     ConfigError,
+    Destination,
     ItemStatus,
     ListError,
     OutcomeState,
@@ -19,14 +19,14 @@ from wanasync import (
     SharedList,
 )
 from wanasync.cli import exits, words
+from wanasync.cli.batches import BatchPlace
 from wanasync.cli.connection import Connection, connected
 from wanasync.cli.interrupts import Interrupts
-from wanasync.cli.outcomes import outcome_object, problem_table
 from wanasync.cli.run import show_problems
 from wanasync.cli.screen import Screen
-from wanasync.cli.status import PROBLEMS, first_of, summary_of
+from wanasync.cli.status import tell_batch
 
-__all__ = ["Place", "Work", "init", "resolve", "status", "submit", "work"]
+__all__ = ["Place", "Terms", "Work", "init", "resolve", "status", "submit", "work"]
 
 SUBMIT_PATIENCE = 60.0
 
@@ -66,30 +66,48 @@ async def init(place: Place, role: str | None, screen: Screen) -> int:
     return exits.DONE
 
 
-async def submit(place: Place, requests: RequestList, to: Path, screen: Screen) -> int:
+@frozen
+class Terms:
+    """What all workers may spend on a batch: credits, and submissions from now on. None for what is not said."""
+
+    budget: float | None = None
+    limit: int | None = None
+
+
+async def submit(place: Place, requests: RequestList, terms: Terms, to: str, screen: Screen) -> int:
     """Hand a list in. A bad line is told before anything is written."""
     from wanasync.cluster import ProcrastinateQueue, submit
 
-    directory = os.path.abspath(to)  # noqa: ASYNC240 - asks the disk for nothing
-    batch = place.batch or directory
+    destination = Destination.of(to)
+    where = _absolute(destination)
+    batch = place.batch or where
     with requests:
         try:
             with screen.busy(f"reading {requests.name}"):
-                requests.check(to=to)
+                requests.check(to=destination.directory)
         except ListError as error:
             show_problems(error, screen)
             return exits.USAGE
         with screen.busy("handing in"):
             async with ProcrastinateQueue(place.dsn, patience=place.patience) as queue:
-                made = await submit(requests, directory, batch, queue, place.journal(batch))
+                made = await submit(
+                    requests, where, batch, queue, place.journal(batch), budget=terms.budget, limit=terms.limit
+                )
     if screen.json:
-        screen.record({"batch": batch, "items": made.items, "added": made.added, "chunks": made.chunks})
+        told = {"items": made.items, "added": made.added, "chunks": made.chunks, "released": made.released}
+        screen.record({"batch": batch, **told})
     else:
         known = made.items - made.added
         known_words = f", {words.number(known)} of them known" if known else ""
         handed = f"{words.count(made.items, 'item')}{known_words}, {words.count(made.chunks, 'chunk')} handed in"
-        screen.result(f"{batch}: {handed}")
+        go_on = f"; {words.count(made.released, 'chunk')} go on" if made.released else ""
+        screen.result(f"{batch}: {handed}{go_on}")
     return exits.DONE
+
+
+def _absolute(destination: Destination) -> str:
+    """As every machine understands it."""
+    return destination.url or os.path.abspath(destination.directory)
 
 
 @frozen
@@ -98,6 +116,7 @@ class Work:
 
     only: str | None = None
     to: Path | None = None
+    state: Path | None = None
     rescue_after: float = 30.0
     retry_failed: int = 0
     patience: float = 3600.0
@@ -121,6 +140,7 @@ async def work(place: Place, job: Work, connection: Connection, screen: Screen, 
             until="made" if job.only == "submit" else "saved",
             lanes=lanes[job.only],
             to=job.to,
+            state=job.state,
             beat_every=job.rescue_after / 3,
             retry_failed=job.retry_failed,
         )
@@ -144,46 +164,30 @@ def _where(place: Place) -> str:
 
 
 async def status(place: Place, screen: Screen) -> int:
-    """1 where an item has no video and will get none by itself."""
-    async with _history(place) as history:
-        stands = await history.status()
-        if screen.json:
-            async for outcome in history.outcomes():
-                screen.record(outcome_object(outcome))
-        else:
-            screen.print_result(summary_of(stands, place.batch or "the batch"))
-            problems = await first_of(history.outcomes(PROBLEMS))
-            if problems:
-                screen.print_result(problem_table(problems))
-    return exits.FAILED if any((stands.failed, stands.rejected, stands.unknown, stands.expired)) else exits.DONE
-
-
-def _history(place: Place) -> BatchHistory:
-    if place.batch is None:
-        raise ConfigError("which batch? give its name, or the directory it was submitted with", "batch")
-    return BatchHistory(place.batch, journal=place.journal())
+    """1 where an item has no video and will get none by itself, 4 where its budget or limit has stopped it."""
+    return await tell_batch(BatchPlace(None, place.journal()), screen)
 
 
 async def resolve(
-    place: Place, found: list[str], drop: list[int], connection: Connection, screen: Screen, *, to: Path
+    place: Place, found: list[str], drop: list[int], connection: Connection, screen: Screen, *, to: str | None
 ) -> int:
     """Tell the unknown items, after settling those named; with `--on-unknown`, submit the others again."""
     from wanasync.cluster import ProcrastinateQueue
     from wanasync.cluster.submitting import hand_in
 
-    if place.batch is None:
-        raise ConfigError("which batch? give its name, or the directory it was submitted with", "batch")
-    directory = os.path.abspath(to)  # noqa: ASYNC240 - asks the disk for nothing
+    if place.batch is None or not await place.journal().is_there():
+        raise ConfigError(f"there is no batch {place.batch!r}", "batch")
     async with (
-        SharedList(to, journal=place.journal()) as items,
+        SharedList(to or ".", journal=place.journal()) as items,
         ProcrastinateQueue(place.dsn, patience=place.patience) as queue,
     ):
+        destination = Destination.of(to or await items.place() or "videos")
         settled = [await items.found(number, task) for number, task in map(_pair, found)]
         for number in drop:
             await items.drop(number)
         if connection.on_unknown in ("replay", "resubmit"):
-            settled += await _send_again(place, items, to, connection, screen)
-        await hand_in([item.number for item in settled], directory, place.batch, queue)
+            settled += await _send_again(place, items, destination, connection, screen)
+        await hand_in([item.number for item in settled], _absolute(destination), place.batch, queue)
         left = [item async for item in items.unknown()]
     for item in left:
         _tell_unknown(item, screen)
@@ -193,7 +197,7 @@ async def resolve(
 
 
 async def _send_again(
-    place: Place, items: SharedList, to: Path, connection: Connection, screen: Screen
+    place: Place, items: SharedList, to: Destination, connection: Connection, screen: Screen
 ) -> list[ItemStatus]:
     """Submit what is unknown again, with its key; what is accepted is for the workers to follow."""
     unknown = [item async for item in items.unknown() if not _is_dropped(item)]

@@ -17,10 +17,6 @@ cluster: typer.Typer = typer.Typer(
     no_args_is_help=True,
 )
 
-Database = Annotated[
-    str | None,
-    typer.Option(metavar="URL", help="Better set WAN_DATABASE_URL: other users of this machine see command lines."),
-]
 Batch = Annotated[
     str | None, typer.Option(metavar="NAME", help="What the batch is called; by default as its directory.")
 ]
@@ -29,7 +25,7 @@ Batch = Annotated[
 @cluster.command()
 @guarded
 def init(
-    database: Database = None,
+    database: opt.Database = None,
     role: Annotated[
         str | None, typer.Option(metavar="NAME", help="Grant this role what workers need, and no more.")
     ] = None,
@@ -48,24 +44,38 @@ def init(
 @guarded
 def submit(
     source: Annotated[str, typer.Argument(metavar="LIST", help="A .txt, .csv, .jsonl or .json list; - reads stdin.")],
-    to: opt.ToDirectory = Path("videos"),
+    to: opt.ToPlace = "videos",
     batch: Batch = None,
+    budget: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            metavar="CREDITS",
+            help="Stop all workers before more than this can be spent on the batch; stays until it is changed, "
+            "inf lifts it.",
+        ),
+    ] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Submit at most this many until the next handing in, by all workers."),
+    ] = None,
     form: opt.ListFormat = None,
     quality: opt.Quality = None,
     aspect_ratio: opt.AspectRatio = None,
     duration: opt.Duration = None,
     model: opt.Model = None,
     no_prompt_extend: opt.NoPromptExtend = False,
-    database: Database = None,
+    database: opt.Database = None,
     json: opt.Json = False,
     quiet: opt.Quiet = False,
 ) -> int:
     """Hand a list in for the workers; DIR is where they find it. The same command again hands in what is new.
 
-    A bad line is told before anything is written.
+    A bad line is told before anything is written. A batch that has stopped at its budget or limit goes on when it is
+    handed in again with another.
     """
     from wanasync import RequestList
-    from wanasync.cli.cluster import Place, submit
+    from wanasync.cli.cluster import Place, Terms, submit
     from wanasync.cli.interrupts import run_interruptible
     from wanasync.cli.run import checked_defaults
     from wanasync.cli.screen import screen_for
@@ -80,7 +90,7 @@ def submit(
     }
     requests = RequestList(source, format=form, defaults=checked_defaults(fields))
     screen = screen_for(json=json, quiet=quiet)
-    return run_interruptible(lambda _: submit(place, requests, to, screen))
+    return run_interruptible(lambda _: submit(place, requests, Terms(budget, limit), to, screen))
 
 
 @cluster.command()
@@ -94,6 +104,10 @@ def worker(
         Path | None,
         typer.Option("--to", "-o", metavar="DIR", help="Where the videos go, if not where the batch was told."),
     ] = None,
+    state: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Where videos pass through on their way to an object store (default .)."),
+    ] = None,
     retry_failed: Annotated[
         int,
         typer.Option(
@@ -103,7 +117,7 @@ def worker(
     rescue_after: Annotated[
         float, typer.Option(min=1, metavar="SECONDS", help="Silent for so long, a worker counts as dead.")
     ] = 30.0,
-    database: Database = None,
+    database: opt.Database = None,
     api_key: opt.ApiKey = None,
     base_url: opt.BaseUrl = None,
     on_unknown: opt.OnUnknown = None,
@@ -120,7 +134,7 @@ def worker(
     from wanasync.cli.screen import screen_for
 
     place = Place.of(database)
-    job = Work(only, to, rescue_after, retry_failed)
+    job = Work(only, to, state, rescue_after, retry_failed)
     connection = Connection(api_key, base_url, None, on_unknown, max_rpm, max_concurrent)
     screen = screen_for(quiet=quiet, verbose=verbose)
     return run_interruptible(lambda interrupts: work(place, job, connection, screen, interrupts))
@@ -130,7 +144,7 @@ def worker(
 @guarded
 def status(
     batch: Annotated[str, typer.Argument(metavar="NAME", help="What the batch is called.")],
-    database: Database = None,
+    database: opt.Database = None,
     json: opt.Json = False,
 ) -> int:
     """Tell where a batch stands, and who works on it."""
@@ -152,9 +166,11 @@ def resolve(
     drop: Annotated[
         list[int] | None, typer.Option(metavar="NUMBER", help="Look for this item no longer; may be repeated.")
     ] = None,
-    to: opt.ToDirectory = Path("videos"),
+    to: Annotated[
+        str | None, typer.Option("--to", "-o", metavar="DIR|URL", help="Where the videos go, if not where it was told.")
+    ] = None,
     on_unknown: opt.OnUnknown = None,
-    database: Database = None,
+    database: opt.Database = None,
     api_key: opt.ApiKey = None,
     base_url: opt.BaseUrl = None,
     json: opt.Json = False,

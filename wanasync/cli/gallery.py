@@ -10,33 +10,42 @@ from typing import TYPE_CHECKING
 
 from attrs import define
 
-from wanasync import WanError
+from wanasync import ConfigError, WanError
 from wanasync.cli import exits
 from wanasync.cli.interrupts import Interrupts
 from wanasync.cli.screen import Screen
 
 if TYPE_CHECKING:
+    from wanasync.cli.batches import Target
     from wanasync.gallery import Gallery
 
 __all__ = ["RunGallery", "report", "serve"]
 
 
-async def report(directory: Path, screen: Screen, *, overwrite: bool, open_it: bool) -> int:
+async def report(target: Target, screen: Screen, *, overwrite: bool, open_it: bool) -> int:
     """Write the report and print its path."""
     from wanasync.gallery import write_report
 
-    path = await write_report(directory, overwrite=overwrite)
+    batch = await target.find()
+    async with batch.history() as history:
+        if not await asyncio.to_thread(history.directory.is_dir):
+            raise ConfigError(f"there is no directory {history.directory} here: --to says where the videos are", "to")
+        path = await write_report(history.directory, source=history, shared=batch.shared, overwrite=overwrite)
     screen.result(str(path))
     if open_it:
         await _open(path.resolve().as_uri())
     return exits.DONE
 
 
-async def serve(directory: Path, screen: Screen, interrupts: Interrupts, *, port: int, open_it: bool) -> int:
+async def serve(target: Target, screen: Screen, interrupts: Interrupts, *, port: int, open_it: bool) -> int:
     """Serve the gallery until it is interrupted, which is its proper end."""
     from wanasync.gallery import Gallery
 
-    async with Gallery(directory, port=port) as gallery:
+    batch = await target.find()
+    async with (
+        batch.history() as history,
+        Gallery(history.directory, source=history, shared=batch.shared, port=port) as gallery,
+    ):
         screen.result(gallery.url)
         screen.say("The address is for you alone: it opens the videos to whoever has it. Ctrl-C ends it.", "dim")
         if open_it:

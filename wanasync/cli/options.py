@@ -13,6 +13,7 @@ __all__ = [
     "ApiKey",
     "AspectRatio",
     "BaseUrl",
+    "Database",
     "Duration",
     "Emulated",
     "Json",
@@ -29,6 +30,7 @@ __all__ = [
     "ToDirectory",
     "ToPlace",
     "Verbose",
+    "VideosHere",
 ]
 
 _PROVIDER = "Provider"
@@ -156,6 +158,14 @@ ListFormat = Annotated[
         autocompletion=_one_of("txt", "csv", "jsonl", "json"),
         help="The list's kind, if its name doesn't tell.",
     ),
+]
+Database = Annotated[
+    str | None,
+    typer.Option(metavar="URL", help="Better set WAN_DATABASE_URL: other users of this machine see command lines."),
+]
+VideosHere = Annotated[
+    Path | None,
+    typer.Option("--to", "-o", metavar="DIR", help="Where a shared batch's videos are here, if not where it was told."),
 ]
 ToDirectory = Annotated[Path, typer.Option("--to", "-o", metavar="DIR", help="Where the videos go.")]
 ToPlace = Annotated[

@@ -14,11 +14,12 @@ provider and goes on following it. There is no second hand-over to go wrong, for
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from hashlib import blake2b
 from typing import Protocol
 
 from attrs import frozen
 
-__all__ = ["SAVE", "WORK", "Chunk", "Held", "Queue"]
+__all__ = ["SAVE", "WORK", "Chunk", "Held", "Queue", "parked", "release"]
 
 WORK = "wanasync"
 """The lane of chunks for workers that submit."""
@@ -26,9 +27,14 @@ SAVE = "wanasync-save"
 """The lane of chunks whose videos are made, for workers that save."""
 
 
+def parked(batch: str) -> str:
+    """The lane of chunks that nobody works on while the budget or limit of their batch is reached."""
+    return f"wanasync-parked-{blake2b(batch.encode(), digest_size=8).hexdigest()}"
+
+
 @frozen
 class Chunk:
-    """The rows `first` to `last` of the journal of `batch`, whose videos go to the directory `to`."""
+    """The rows `first` to `last` of the journal of `batch`, whose videos go `to` a directory or an object store."""
 
     batch: str
     to: str
@@ -71,3 +77,12 @@ class Queue(Protocol):
 
     async def rescue(self) -> int:
         """Hand out anew what workers hold that are silent; how many chunks that were."""
+
+
+async def release(queue: Queue, batch: str) -> int:
+    """Give what was parked back to those who work; how many chunks that were."""
+    released = 0
+    while (held := await queue.take([parked(batch)])) is not None:
+        await queue.give_back(held, lane=WORK)
+        released += 1
+    return released

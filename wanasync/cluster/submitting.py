@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from attrs import define
 
 from wanasync import PostgresJournal, RequestList, SharedList
-from wanasync.cluster.engine import Chunk, Queue
+from wanasync.cluster.engine import Chunk, Queue, release
 
 __all__ = ["CHUNK", "Submitted", "submit"]
 
@@ -18,24 +18,39 @@ CHUNK = 100
 
 @define
 class Submitted:
-    """What became of a list: its items, how many of them were new, and the chunks that were handed in."""
+    """What became of a list: its items, how many of them were new, and the chunks that were handed in.
+
+    `released` are chunks that go on, since the batch's budget or limit was raised.
+    """
 
     items: int = 0
     added: int = 0
     chunks: int = 0
+    released: int = 0
 
 
 async def submit(
-    requests: RequestList, to: str, batch: str, queue: Queue, journal: PostgresJournal, *, size: int = CHUNK
+    requests: RequestList,
+    to: str,
+    batch: str,
+    queue: Queue,
+    journal: PostgresJournal,
+    *,
+    size: int = CHUNK,
+    budget: float | None = None,
+    limit: int | None = None,
 ) -> Submitted:
     """Hand a list in. The same call again hands in what is new, and what nobody has in hand though it isn't settled.
 
-    `to` is the directory, as workers see it. Raises `JournalError`, and `RequestValidationError` for ids and files that
-    clash.
+    `to` is the directory, as workers see it, or a URL in an object store. `budget` (credits) and `limit` (submissions)
+    are for all workers together, see `SharedList.allow`; a batch that had reached them goes on. Raises `JournalError`,
+    and `RequestValidationError` for ids and files that clash.
     """
     covered = Covered(await queue.chunks(batch))
     made = Submitted()
     async with SharedList(to, journal=journal) as items:
+        if await items.allow(budget=budget, limit=limit) is not None:
+            made.released = await release(queue, batch)
         async for loaded in items.load(requests):
             made.items += loaded.items
             made.added += loaded.added

@@ -8,13 +8,14 @@ have held, and starts over with empty hands when it was silent itself.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Coroutine, Iterable
 from pathlib import Path
 from typing import Any
 
-from wanasync import JournalError, OutcomeState, PostgresJournal, SharedBatch, WanError, WanSession
-from wanasync.cluster.engine import SAVE, WORK, Held, Queue
+from wanasync import Destination, JournalError, OutcomeState, PostgresJournal, SharedBatch, WanError, WanSession
+from wanasync.cluster.engine import SAVE, WORK, Chunk, Held, Queue, parked, release
 
 __all__ = ["Worker"]
 
@@ -40,7 +41,8 @@ class Worker:
 
     `journal` gives the journal of a batch by its name. `until` is `saved`, or `made` for one that leaves saving to
     others; `lanes` are those it takes chunks of (by default both, or without the saver's lane). `to` replaces the
-    directory that batches were submitted with, where it is mounted elsewhere here. `run` returns after `drain`, and
+    directory that batches were submitted with, where it is mounted elsewhere here; `state` is the directory in which
+    videos pass through on their way to an object store, by default the working one. `run` returns after `drain`, and
     raises what makes working on impossible: a refused key, an empty account, a full disk, a lost database.
     """
 
@@ -53,6 +55,7 @@ class Worker:
         until: str = "saved",
         lanes: Iterable[str] | None = None,
         to: Path | None = None,
+        state: Path | None = None,
         beat_every: float = 10.0,
         retry_failed: int = 0,
         ahead: int = AHEAD,
@@ -63,11 +66,12 @@ class Worker:
         self._until = until
         self._lanes = tuple(LANES[until] if lanes is None else lanes)
         self._to = to
+        self._state = state
         self._beat_every = beat_every
         self._retry_failed = retry_failed
         self._ahead = ahead
-        self._batches: dict[tuple[str, Path], SharedBatch] = {}
-        self._idle_since: dict[tuple[str, Path], float] = {}
+        self._batches: dict[tuple[str, Destination], SharedBatch] = {}
+        self._idle_since: dict[tuple[str, Destination], float] = {}
         self._opening = asyncio.Lock()
         self._chunks: set[asyncio.Task[None]] = set()
         self._drained = asyncio.Event()
@@ -134,44 +138,63 @@ class Worker:
     async def _work_off(self, held: Held) -> None:
         chunk = held.chunk
         try:
-            batch = await self._batch(chunk.batch, self._to or Path(chunk.to))
+            batch = await self._batch(chunk.batch, self._destination(chunk))
             told = await batch.work_off(chunk.first, chunk.last)
+            is_spent = await batch.is_spent()
         except Exception as error:  # noqa: BLE001 - whatever it is, the chunk must not stay with us
             logger.warning("batch %s, rows %d to %d: %s", chunk.batch, chunk.first, chunk.last, error)
-            await self._forget(chunk.batch, self._to or Path(chunk.to))
+            await self._forget(chunk.batch)
             await self._queue.give_back(held, after=0.0 if self._drained.is_set() else LATER)
             return
-        if batch.stop_error is not None:
+        if batch.stop_error is not None and not is_spent:
             self.drain(batch.stop_error)
         if not told[OutcomeState.PENDING] + told[OutcomeState.NOT_STARTED]:
             await self._queue.done(held)
             self.ended += 1
-        elif self._drained.is_set() or batch.stopped is not None:
+        elif self._drained.is_set() or (batch.stopped is not None and not is_spent):
             await self._queue.give_back(held)
+        elif not told[OutcomeState.PENDING]:
+            await (self._park(held, batch) if is_spent else self._queue.give_back(held))
         elif self._until == "made" and SAVE not in self._lanes:
             await self._queue.give_back(held, lane=SAVE)
         else:
             await self._queue.give_back(held, after=LATER)
 
+    async def _park(self, held: Held, batch: SharedBatch) -> None:
+        """Lay the chunk by until the batch's owner raises what may be spent; who just did has not seen it there yet."""
+        await self._queue.give_back(held, lane=parked(held.chunk.batch))
+        # A batch that was left meanwhile can't be asked; then it is the next to hand a list in who releases it.
+        with contextlib.suppress(JournalError):
+            if not await batch.is_spent():
+                await release(self._queue, held.chunk.batch)
+
     # Batches
 
-    async def _batch(self, name: str, to: Path) -> SharedBatch:
+    def _destination(self, chunk: Chunk) -> Destination:
+        """Where the videos of a chunk go, and what they pass through here."""
+        there = Destination.of(chunk.to)
+        if there.url is None:
+            return there if self._to is None else Destination(self._to)
+        return there if self._state is None else Destination(self._state / there.directory.name, there.url)
+
+    async def _batch(self, name: str, to: Destination) -> SharedBatch:
         async with self._opening:
             batch = self._batches.get((name, to))
             if batch is None:
                 if self._drained.is_set():
                     raise JournalError("this worker takes nothing more")
-                await asyncio.to_thread(to.mkdir, parents=True, exist_ok=True)
+                await asyncio.to_thread(to.directory.mkdir, parents=True, exist_ok=True)
                 batch = self._wan.shared_batch(
                     to, journal=self._journal(name), until=self._until, retry_failed=self._retry_failed
                 )
                 self._batches[name, to] = await batch.__aenter__()
             return batch
 
-    async def _forget(self, name: str, to: Path) -> None:
-        batch = self._batches.pop((name, to), None)
-        if batch is not None:
-            await batch.close()
+    async def _forget(self, name: str) -> None:
+        for place in [place for place in self._batches if place[0] == name]:
+            batch = self._batches.pop(place, None)
+            if batch is not None:
+                await batch.close()
 
     async def _close_idle(self) -> None:
         now = asyncio.get_running_loop().time()
@@ -180,7 +203,8 @@ class Worker:
                 self._idle_since.pop(place, None)
             elif now - self._idle_since.setdefault(place, now) > IDLE:
                 del self._idle_since[place]
-                await self._forget(*place)
+                self._batches.pop(place, None)
+                await batch.close()
 
     # Being alive
 

@@ -163,8 +163,13 @@ class Slot:
 
     async def is_free(self) -> bool:
         """Raises `UploadError` and `DownloadError`, as `put`."""
+        return await self.size() is None
+
+    async def size(self) -> int | None:
+        """Bytes of the object of this name; None where there is none. Raises as `is_free`."""
         with self._telling():
-            return await self._held() is None
+            held = await self._held()
+        return None if held is None else int(held.meta["size"])
 
     async def find(self, task_id: str, path: Path) -> SavedVideo | None:
         """The video of this task, where the object says that it is that. `path` is where it would have come by."""

@@ -3,55 +3,27 @@
 from __future__ import annotations
 
 import os
-import re
 import time
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from attrs import frozen
-
-from wanasync.engine.batch.outlet import PLACE, Outlet
+from wanasync.engine.batch.outlet import DIRECTORY, PLACE, Outlet
 from wanasync.engine.forecast import forecast
-from wanasync.engine.homes import OpenJournal, opener
+from wanasync.engine.homes import OpenJournal, PostgresJournal, opener
 from wanasync.engine.reading import Requests, fingerprint, known_list
+from wanasync.errors import ConfigError
 from wanasync.models import BatchStatus, Forecast, ItemChanges, ItemStatus, Outcome, OutcomeState, PaceSample
 from wanasync.rules.destination import Destination
+from wanasync.rules.ledger import Terms
 from wanasync.rules.lifecycle import ItemState
 from wanasync.rules.outcomes import item_status, outcome, states_of
-from wanasync.rules.records import ItemRecord
 
 __all__ = ["BatchHistory"]
 
 _NO_ROW = 2**63
 """SQLite counts rows no further."""
-
-_MARK = re.compile(r"([0-9]{1,18}\.[0-9]{1,18})/([0-9]{1,18})", re.ASCII)
-
-
-@frozen
-class _Mark:
-    """What was seen: changes until `at` (unix seconds), and the rows until `number`."""
-
-    at: float
-    number: int
-
-    @classmethod
-    def read(cls, text: str) -> Self:
-        found = _MARK.fullmatch(text)
-        if found is None:
-            raise ValueError(f"{text!r} is no mark")
-        return cls(float(found[1]), int(found[2]))
-
-    def __str__(self) -> str:
-        return f"{self.at!r}/{self.number}"
-
-    def after(self, records: Iterable[ItemRecord]) -> _Mark:
-        at, number = self.at, self.number
-        for record in records:
-            at, number = max(at, record.updated_at or 0.0), max(number, record.seq)
-        return _Mark(at, number)
 
 
 class BatchHistory:
@@ -60,20 +32,30 @@ class BatchHistory:
     ``async with BatchHistory("videos/") as history: print(await history.status())``
 
     Nothing is made, changed or locked. `directory` may also be the URL that a batch's videos went to, where its journal
-    is in the default place. `journal` is where it is kept, as in `WanSession.batch`. Raises `JournalError`
-    where there is none, or a broken one.
+    is in the default place. `journal` is where it is kept, as in `WanSession.batch`; a batch that was handed in to
+    workers says itself where its videos are, and needs no `directory` with a `PostgresJournal` that names it. Raises
+    `JournalError` where there is none, or a broken one.
     """
 
-    def __init__(self, directory: str | os.PathLike[str], *, journal: str | OpenJournal | None = None) -> None:
-        destination = Destination.of(directory)
+    def __init__(
+        self, directory: str | os.PathLike[str] | None = None, *, journal: str | OpenJournal | None = None
+    ) -> None:
+        if directory is None and not (isinstance(journal, PostgresJournal) and journal.batch):
+            raise ConfigError("which batch? give its directory, or a PostgresJournal that names it", "directory")
+        destination = Destination.of(directory or ".")
         self.directory: Path = destination.directory
+        self._asks_where = directory is None
         self._open_journal = opener(journal, destination.url)
         self._read_at: str | None = None
-        self._mark: _Mark | None = None
+        self._mark: str | None = None
 
     async def __aenter__(self) -> Self:
         self._journal = await self._open_journal(self.directory, now=time.time, read_only=True)
-        self._outlet = Outlet(self.directory, await self._journal.get_meta(PLACE) or None)
+        url = await self._journal.get_meta(PLACE) or None
+        if self._asks_where:
+            told = url or await self._journal.get_meta(DIRECTORY) or "."
+            self.directory = Destination.of(told).directory
+        self._outlet = Outlet(self.directory, url)
         return self
 
     async def __aexit__(
@@ -91,6 +73,7 @@ class BatchHistory:
         counts = await self._journal.counts()
         totals = await self._journal.totals()
         running = await self._journal.holder()
+        terms = await self._journal.terms() or Terms()
         on_the_wire = counts[ItemState.SUBMITTING] + counts[ItemState.RESUBMITTING]
         return BatchStatus(
             directory=self.directory,
@@ -108,6 +91,9 @@ class BatchHistory:
             credits_used=totals.used,
             credits_committed=totals.committed,
             running=running,
+            budget=terms.budget,
+            limit=terms.limit,
+            stopped=terms.stopped,
         )
 
     async def knows(self, requests: Requests) -> int | None:
@@ -139,23 +125,20 @@ class BatchHistory:
     async def mark(self) -> str:
         """A mark for now, to ask for `changes` with. Taken before `items` are read, none is missed between."""
         self._read_at = await self._journal.version()
-        self._mark = _Mark(*await self._journal.latest())
-        return str(self._mark)
+        self._mark = await self._journal.mark()
+        return self._mark
 
     async def changes(self, since: str) -> ItemChanges:
         """The items that changed since a mark, as they stand now; costs next to nothing while nothing happens.
 
         Changes in the very moment of the mark are told again. Raises `ValueError` for what is no mark.
         """
-        mark = _Mark.read(since)
         version = await self._journal.version()
-        if version == self._read_at and mark == self._mark:
+        if version == self._read_at and since == self._mark:
             return ItemChanges((), since)
-        # A clock that was set back since must not hide what happened by the new time.
-        earliest = min(mark.at, time.time())
-        found = [record async for records in self._journal.changed(earliest, mark.number) for record in records]
-        self._read_at, self._mark = version, mark.after(found)
-        return ItemChanges(tuple(map(item_status, found)), str(self._mark))
+        self._mark, found = await self._journal.changes(since)
+        self._read_at = version
+        return ItemChanges(tuple(map(item_status, found)), self._mark)
 
     async def pace(self, after: float = 0.0) -> tuple[PaceSample, ...]:
         """What runs wrote down of their pace after `after` (unix seconds): dense of late, sparse of long ago."""

@@ -60,6 +60,13 @@ class PostgresJournal:
         name = self.batch or os.path.abspath(directory)  # noqa: ASYNC240 - asks the disk for nothing
         return await postgres.Journal.open(self.dsn, name, now=now, directory=directory, patience=self.patience, **how)
 
+    async def is_there(self) -> bool:
+        """Whether the database has the batch that this names. Raises as a call does."""
+        with _needs_extra():
+            from wanasync.edges import postgres
+        async with postgres.Database(self.dsn, patience=self.patience) as database:
+            return await postgres.is_known(database, self.batch or "")
+
     async def migrate(self, *, role: str | None = None) -> int:
         """Make the tables, or bring them up to date; the version they are at then.
 

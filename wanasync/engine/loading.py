@@ -12,10 +12,13 @@ from typing import Self
 from attrs import frozen
 
 from wanasync.edges.journal.contract import SharedJournal
+from wanasync.engine.batch.outlet import DIRECTORY, PLACE, Outlet
 from wanasync.engine.batch.shared import ShareJournal
 from wanasync.engine.reading import Requests, as_planned, chunks
 from wanasync.errors import JournalError
 from wanasync.models import ItemStatus, OutcomeState
+from wanasync.rules.destination import Destination
+from wanasync.rules.ledger import Terms
 from wanasync.rules.lifecycle import SETTLED_STATES, ItemEvent, ItemState
 from wanasync.rules.outcomes import item_status, states_of
 
@@ -40,11 +43,13 @@ class SharedList:
     ``async with SharedList("videos/", journal=PostgresJournal(dsn, "films")) as items:``
     ``    async for loaded in items.load(RequestList("prompts.txt")): ...``
 
-    Raises `JournalError` where the database is out of reach.
+    `directory` is where the videos go, as those see it who save them; it may be a URL in an object store. Raises
+    `JournalError` where the database is out of reach.
     """
 
     def __init__(self, directory: str | os.PathLike[str], *, journal: ShareJournal) -> None:
-        self.directory: Path = Path(directory)
+        self._destination = Destination.of(directory)
+        self.directory: Path = self._destination.directory
         self._share = journal.share
 
     async def __aenter__(self) -> Self:
@@ -60,16 +65,36 @@ class SharedList:
         """Write a list down, in pieces. What is known already is not added again, and keeps its row.
 
         Raises `RequestValidationError` for an entry that is no request, and for ids and files that clash; the pieces
-        before it are written.
+        before it are written. Raises `JournalError` where the batch's videos go to another store than these.
         """
+        await self._settle_place()
         index = 0
-        _, last = await self._journal.latest()
+        last = await self._journal.last_row()
         async for entries in chunks(requests, AT_ONCE):
             planned = [as_planned(place, entry) for place, entry in enumerate(entries, index)]
             index += len(planned)
             records = await self._journal.plan(planned)
             rows = tuple(record.seq for record in records if _wants_work(record.state))
             yield LoadedRows(len(records), sum(record.seq > last for record in records), rows)
+
+    async def _settle_place(self) -> None:
+        url = self._destination.url
+        await Outlet(self.directory, url).settle(self._journal)
+        if url is None:
+            directory = os.path.abspath(self.directory)  # noqa: ASYNC240 - asks the disk for nothing
+            await self._journal.set_meta(DIRECTORY, directory)
+
+    async def place(self) -> str | None:
+        """Where the videos go, as the latest list was loaded for: a URL or an absolute path. None for none yet."""
+        return await self._journal.get_meta(PLACE) or await self._journal.get_meta(DIRECTORY)
+
+    async def allow(self, *, budget: float | None = None, limit: int | None = None) -> Terms | None:
+        """Set what all who work on the batch may spend together; the terms from now on, None where there are none.
+
+        `budget` caps the credits of the whole batch; None leaves it as it is, and infinity lifts it. `limit` caps the
+        submissions from now on; None lifts that. A batch that has reached either goes on.
+        """
+        return await self._journal.allow(budget=budget, limit=limit)
 
     async def unsettled(self) -> tuple[int, ...]:
         """The rows that want work, whoever has them in hand."""
@@ -102,4 +127,5 @@ class SharedList:
 
 
 def _wants_work(state: ItemState) -> bool:
-    return state not in SETTLED_STATES or state is ItemState.REJECTED
+    """Failed ones are for workers that may ask for further tasks; the others leave them as they are."""
+    return state not in SETTLED_STATES or state in (ItemState.REJECTED, ItemState.FAILED)

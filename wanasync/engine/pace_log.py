@@ -6,6 +6,8 @@ import asyncio
 import math
 from collections.abc import Callable
 
+from attrs import evolve
+
 from wanasync.edges.journal.contract import BatchJournal
 from wanasync.errors import JournalError
 from wanasync.models import PaceSample
@@ -33,6 +35,7 @@ class PaceLog:
         self._clock = clock
         self._look = look
         self._run = clock()
+        self._before = look(self._run, self._run)
         self._last = -math.inf
         self._taken = 0
 
@@ -48,10 +51,15 @@ class PaceLog:
         self._last = self._clock() if now is None else now
         self._taken += 1
         try:
-            kept = self._journal.add_sample(self._look(self._last, self._run), thin=self._taken % THIN_EVERY == 0)
+            kept = self._journal.add_sample(self._sample(), thin=self._taken % THIN_EVERY == 0)
         except JournalError:
             return
         kept.add_done_callback(_forget)
+
+    def _sample(self) -> PaceSample:
+        """The gate counts for as long as its process has it, which may have run other batches before."""
+        now, before = self._look(self._last, self._run), self._before
+        return evolve(now, accepted=now.accepted - before.accepted, refused=now.refused - before.refused)
 
 
 def _forget(kept: asyncio.Future[None]) -> None:

@@ -150,19 +150,26 @@ class Poller:
         self._polls_made = self._polls_failed = self._batch_polls = self._finished = 0
 
     def follow(
-        self, task_id: str, listener: Listener, *, submitted_at: float | None, estimated_time: float | None
+        self,
+        task_id: str,
+        listener: Listener,
+        *,
+        submitted_at: float | None,
+        estimated_time: float | None,
+        at_once: bool = False,
     ) -> None:
         """Call `listener` with each changed snapshot of the task.
 
         The last call is a final snapshot, or the error that ends the following: a `TaskError` about this task, or
         another error where no look can succeed any more, which goes to all listeners. `submitted_at` is unix seconds,
-        None where unknown; `estimated_time` what the provider said, in seconds. Raises `SessionError` after `close`.
+        None where unknown; `estimated_time` what the provider said, in seconds. `at_once` is for a task of which
+        nothing has been heard since: the first look is now. Raises `SessionError` after `close`.
         """
         if self._closed:
             raise SessionError("the session is closed; its tasks can't be followed any more")
         item = self._followed.get(task_id)
         if item is None:
-            item = self._take_on(task_id, submitted_at, estimated_time)
+            item = self._take_on(task_id, submitted_at, estimated_time, at_once)
         # A batch follows thousands with one listener: they share one tuple.
         listeners = (*item.listeners, listener)
         if listeners != self._shared_listeners:
@@ -234,14 +241,16 @@ class Poller:
 
     # Taking on and giving up.
 
-    def _take_on(self, task_id: str, submitted_at: float | None, estimated_time: float | None) -> _Followed:
+    def _take_on(
+        self, task_id: str, submitted_at: float | None, estimated_time: float | None, at_once: bool
+    ) -> _Followed:
         now = self._now()
         dated = submitted_at is not None and submitted_at > now - MAX_AGE
         born = min(submitted_at, now) if dated and submitted_at is not None else now
         track = TaskTrack(task_id, born if dated else None)
         item = _Followed(born, self._policy.estimate(estimated_time), track, dated)
         self._followed[task_id] = item
-        if dated:
+        if dated and not at_once:
             self._agenda.add(item)
             self._come_back(max(born + self._policy.first_wait(item.estimate) - now, 0.0))
         else:

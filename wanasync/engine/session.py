@@ -9,7 +9,6 @@ import os
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -346,17 +345,23 @@ class WanSession:
         )
 
     def shared_batch(
-        self, to: str | os.PathLike[str], *, journal: ShareJournal, until: str = "saved", retry_failed: int = 0
+        self,
+        to: str | os.PathLike[str] | Destination,
+        *,
+        journal: ShareJournal,
+        until: str = "saved",
+        retry_failed: int = 0,
     ) -> SharedBatch:
         """This process's part in a batch that several work on, over a `PostgresJournal`. See `SharedBatch`.
 
-        `until` is how far items are brought here: `saved`, `made` (others save them) or `accepted` (others follow them
-        too). `retry_failed` is as in `batch`. Who works on which rows is the caller's to share out, as
-        `wanasync.cluster` does.
+        `to` is a directory, a URL in an object store, or a `Destination`; for a URL its directory is where the videos
+        pass through on this machine. `until` is how far items are brought here: `saved`, `made` (others save them) or
+        `accepted` (others follow them too). `retry_failed` is as in `batch`. Who works on which rows is the caller's to
+        share out, as `wanasync.cluster` does.
         """
         self._check()
         return SharedBatch(
-            Path(to),
+            Destination.of(to),
             config=self.config,
             gate=self._gate,
             poller=self._poller,

@@ -56,9 +56,14 @@ def pace_object(sample: PaceSample) -> dict[str, Any]:
     return {name: value for name, value in attrs.asdict(sample).items() if value not in (None, "")}
 
 
-def advice(directory: Path, command: str | None = None) -> dict[str, dict[str, str]]:
-    """For each state of the page: what it means, and the command that mends it; `{task}` stands for the task's id."""
+def advice(directory: Path | str, command: str | None = None, shared: str | None = None) -> dict[str, dict[str, str]]:
+    """For each state of the page: what it means, and the command that mends it; `{task}` stands for the task's id.
+
+    `shared` is the name of a batch that workers share.
+    """
     place = shlex.quote(str(directory))
+    if shared is not None:
+        return _as_objects(_shared_advice(shlex.quote(shared), place))
     again = command or f"wanasync run LIST --to {place}"
     fetch = f"wanasync fetch {{task}} --to {place}"
     told = {
@@ -76,6 +81,34 @@ def advice(directory: Path, command: str | None = None) -> dict[str, dict[str, s
         "pending": ("Paid for and not saved yet: nobody works on it now. The next run goes on with it.", again),
         "waiting": ("Not submitted yet. The next run goes on with it.", again),
     }
+    return _as_objects(told)
+
+
+def _shared_advice(name: str, place: str) -> dict[str, tuple[str, str]]:
+    worker = "wanasync cluster worker"
+    again = f"wanasync cluster submit LIST --batch {name} --to {place}"
+    return {
+        "failed": (
+            "The provider could not make it; not charged. "
+            "Handed in again, workers started with --retry-failed 1 try it once more.",
+            again,
+        ),
+        "rejected": ("Refused when it was submitted; not charged. Handed in again, it is sent again.", again),
+        "unknown": (
+            "Sent, and the reply was lost: it may be paid for, so it is held. "
+            "This asks again with the same key, which a host that honours it charges once.",
+            f"wanasync cluster resolve {name} --on-unknown replay",
+        ),
+        "expired": (
+            "Made and paid, but its links died before it was saved. A host may give fresh ones.",
+            f"wanasync fetch {{task}} --to {place}",
+        ),
+        "pending": ("Paid for and not saved yet: nobody works on it now. A worker goes on with it.", worker),
+        "waiting": ("Not submitted yet. A worker goes on with it.", worker),
+    }
+
+
+def _as_objects(told: dict[str, tuple[str, str]]) -> dict[str, dict[str, str]]:
     return {state: {"meaning": meaning, "command": mend} for state, (meaning, mend) in told.items()}
 
 

@@ -56,22 +56,24 @@ def policy(*, live: bool) -> str:
     return "; ".join(f"{name} {value}" for name, value in rules.items())
 
 
-async def render(source: Source, *, now: float, live: bool, command: str | None = None) -> AsyncIterator[str]:
+async def render(
+    source: Source, *, now: float, live: bool, command: str | None = None, shared: str | None = None
+) -> AsyncIterator[str]:
     """The page, piece by piece: a large batch is never in memory as a whole.
 
-    `now` is unix seconds; `command` is the command line that goes on with the batch, where it is known. Raises
-    `JournalError`.
+    `now` is unix seconds; `command` is the command line that goes on with the batch, where it is known; `shared` the
+    name of a batch that workers share. Raises `JournalError`.
     """
     mark = await source.mark()
     status = await source.status()
     about = {
         "live": live,
-        "name": source.directory.resolve().name or str(source.directory),
+        "name": shared or source.directory.resolve().name or str(source.directory),
         "at": now,
         "mark": mark,
         "status": status_object(status),
         "pace": [pace_object(sample) for sample in await source.pace()],
-        "advice": advice(source.directory, command),
+        "advice": advice(getattr(source, "url", None) or source.directory, command, shared),
         "version": __version__,
     }
     head, foot = _frame(about, live)

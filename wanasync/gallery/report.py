@@ -25,21 +25,23 @@ async def write_report(
     *,
     source: Source | None = None,
     command: str | None = None,
+    shared: str | None = None,
     overwrite: bool = False,
 ) -> Path:
     """Write `index.html` into a batch's directory and return its path; an earlier one of ours is replaced.
 
     `source` tells of the batch, by default the directory's journal; `command` is the command line that goes on with
-    the batch. Raises `JournalError` where there is none to read, and `ConfigError` where the file can't be written or
-    is another program's and `overwrite` is false. The file is never there half-written.
+    the batch, `shared` the name of one that workers share. Raises `JournalError` where there is none to read, and
+    `ConfigError` where the file can't be written or is another program's and `overwrite` is false. The file is never
+    there half-written.
     """
     target = Path(directory) / NAME
     if not overwrite:
         await asyncio.to_thread(_check_ours, target)
     if source is not None:
-        return await _write(source, target, command)
+        return await _write(source, target, command, shared)
     async with BatchHistory(directory) as history:
-        return await _write(history, target, command)
+        return await _write(history, target, command, shared)
 
 
 def _check_ours(target: Path) -> None:
@@ -56,8 +58,8 @@ def _check_ours(target: Path) -> None:
         raise ConfigError(f"{target} is there already and was not written by wanasync; --overwrite replaces it")
 
 
-async def _write(source: Source, target: Path, command: str | None) -> Path:
-    pieces = render(source, now=time.time(), live=False, command=command)
+async def _write(source: Source, target: Path, command: str | None, shared: str | None) -> Path:
+    pieces = render(source, now=time.time(), live=False, command=command, shared=shared)
     try:
         # Of its own name and beside the target: two reports at once don't meet, and the renaming is one step.
         part = target.with_name(f".{NAME}.{secrets.token_hex(8)}")

@@ -33,6 +33,8 @@ LOOK_SHARE = 10.0
 """A look at a large journal takes longer; so many times that lie between two."""
 STATUS_EVERY = 5.0
 """Seconds after which figures are told also when no item has changed: a run may have ended."""
+OVERLAP = 30.0
+"""Seconds of samples that are read again: those of several machines don't come in the order of their clocks."""
 HEARTBEAT = 15.0
 MOST_LISTENERS = 32
 PIECE = 200
@@ -54,8 +56,8 @@ class Gallery:
     ``async with Gallery("videos/") as gallery: webbrowser.open(gallery.url)``
 
     `source` tells of the batch, by default the directory's journal, and is then opened and closed here; `command` is
-    the command line that goes on with the batch. Entering raises `JournalError` where there is no batch, and
-    `ConfigError` where the port can't be had.
+    the command line that goes on with the batch, `shared` the name of one that workers share. Entering raises
+    `JournalError` where there is no batch, and `ConfigError` where the port can't be had.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class Gallery:
         port: int = 0,
         source: Source | None = None,
         command: str | None = None,
+        shared: str | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.directory: str = os.fspath(directory)
@@ -72,6 +75,7 @@ class Gallery:
         self._port = port
         self._given = source
         self._command = command
+        self._shared = shared
         self._clock = clock
         self._token = secrets.token_urlsafe(24)
         self._hosts: frozenset[str] = frozenset()
@@ -149,7 +153,7 @@ class Gallery:
         response = web.StreamResponse(headers={**HEADERS, "Content-Security-Policy": _page_policy()})
         response.content_type = "text/html"
         response.charset = "utf-8"
-        pieces = render(self._source, now=self._clock(), live=True, command=self._command)
+        pieces = render(self._source, now=self._clock(), live=True, command=self._command, shared=self._shared)
         # Before the head goes out, so that a journal that can't be read is told as such.
         first = await anext(pieces)
         await response.prepare(request)
@@ -228,6 +232,7 @@ class _Following:
     _source: Source
     _mark: str
     _sampled: float
+    _samples: set[tuple[float, float]] = field(factory=set)
     _status: dict[str, Any] = field(factory=dict)
     _status_at: float = -STATUS_EVERY
 
@@ -248,10 +253,12 @@ class _Following:
 
     async def _figures(self, now: float) -> AsyncIterator[str]:
         self._status_at = now
-        samples = await self._source.pace(self._sampled)
-        if samples:
-            self._sampled = samples[-1].at
-            yield _event("pace", [pace_object(sample) for sample in samples])
+        samples = await self._source.pace(self._sampled - OVERLAP)
+        fresh = [sample for sample in samples if (sample.run, sample.at) not in self._samples]
+        self._samples = {(sample.run, sample.at) for sample in samples}
+        if fresh:
+            self._sampled = max(self._sampled, fresh[-1].at)
+            yield _event("pace", [pace_object(sample) for sample in fresh])
         status = status_object(await self._source.status())
         if status != self._status:
             self._status = status

@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 import json
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from attrs import Factory, define
@@ -60,6 +61,11 @@ class Budget:
     @property
     def held(self) -> float:
         return sum(count * self._prices.get(kind, 0.0) for kind, count in self._held.items())
+
+    @property
+    def prices(self) -> Mapping[Kind, float]:
+        """What was learned, by kind."""
+        return self._prices
 
     def price(self, request: VideoRequest) -> float | None:
         """The credits a request is expected to reserve; None before the first reply of its kind."""

@@ -15,16 +15,17 @@ MOST = 4000
 def superfluous(samples: Sequence[tuple[float, float]], now: float) -> list[float]:
     """Those to be dropped of `samples`, which are (at, run) in the order of `at`; unix seconds.
 
-    The last of each run stays: it has the run's sums.
+    Each run is thinned by itself, since several may go on at once. The last of each stays: it has the run's sums.
     """
     dropped: list[float] = []
-    kept = float("-inf")
-    for place, (at, run) in enumerate(samples, 1):
-        is_last = place == len(samples) or samples[place][1] != run
-        if at - kept < (now - at) / DETAIL and not is_last:
+    last = {run: at for at, run in samples}
+    kept: dict[float, float] = {}
+    latest = float("-inf")
+    for at, run in samples:
+        if at - kept.get(run, latest) < (now - at) / DETAIL and at != last[run]:
             dropped.append(at)
         else:
-            kept = at
+            latest = kept[run] = at
     gone = set(dropped)
     left = [at for at, _ in samples if at not in gone]
     return dropped + left[: max(len(left) - MOST, 0)]

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from wanasync.models import PaceSample
+from wanasync.rules.ledger import Terms
 from wanasync.rules.lifecycle import ItemEvent, ItemState
 from wanasync.rules.records import ItemRecord, PlannedItem, Totals
 
@@ -83,11 +84,18 @@ class BatchJournal(Protocol):
     async def version(self) -> str:
         """Another text whenever somebody else has written since, and cheap; it may differ for less."""
 
-    async def latest(self) -> tuple[float, int]:
-        """When the last change was (unix seconds), and the last row's number; zeros where there is none."""
+    async def mark(self) -> str:
+        """A mark for now, to ask for `changes` with."""
 
-    def changed(self, since: float, known: int) -> AsyncIterator[list[ItemRecord]]:
-        """The items that changed at `since` (unix seconds) or later, or were added behind row `known`, by slices."""
+    async def changes(self, since: str) -> tuple[str, list[ItemRecord]]:
+        """The items that changed since a mark or are new, as they stand now, and the mark to ask with next.
+
+        None is missed, whatever the clocks of those who write say; one may come again. Raises `ValueError` for what is
+        no mark.
+        """
+
+    async def terms(self) -> Terms | None:
+        """What may be spent on the batch by all who work on it together; None where that is each run's own affair."""
 
     async def row(self, seq: int) -> ItemRecord | None:
         """The item in that row; None where there is none."""
@@ -111,6 +119,12 @@ class SharedJournal(BatchJournal, Protocol):
 
     async def rows(self, first: int, last: int) -> list[ItemRecord]:
         """The items in the rows from `first` to `last`, both included."""
+
+    async def allow(self, *, budget: float | None = None, limit: int | None = None) -> Terms | None:
+        """Set what may be spent, see `Ledger.allow`. Where it is reached, `claim` raises `HeldBackError`."""
+
+    async def last_row(self) -> int:
+        """The last row's number; 0 where there is none."""
 
     async def settle_interrupted(self, older_than: float) -> list[ItemRecord]:
         """Others' submissions that went out `older_than` seconds ago and have no answer: they are `unknown` now."""

@@ -18,6 +18,7 @@ from wanasync.edges.journal.schema import CODES, key_number
 from wanasync.edges.journal.store import CHUNK, Store
 from wanasync.errors import JournalError
 from wanasync.models import PaceSample
+from wanasync.rules.change_mark import ChangeMark
 from wanasync.rules.claims import claim_event
 from wanasync.rules.lifecycle import ItemEvent, ItemState
 from wanasync.rules.records import ItemRecord, PlannedItem, Totals, check_changes
@@ -168,16 +169,26 @@ class Journal:
         """Another text whenever somebody else has written since; costs next to nothing."""
         return await self._do(self._store.version)
 
-    async def latest(self) -> tuple[float, int]:
-        """When the last change was (unix seconds), and the last row's number."""
-        return await self._do(self._store.latest)
+    async def terms(self) -> None:
+        """A run has the batch to itself, and keeps to its own budget."""
 
-    async def changed(self, since: float, known: int) -> AsyncIterator[list[ItemRecord]]:
-        """The items that changed at `since` (unix seconds) or later, or were added behind row `known`, by slices."""
-        after = 0
-        while chunk := await self._do(functools.partial(self._store.changed, since, known, after)):
-            yield chunk
+    async def mark(self) -> str:
+        """A mark for now, to ask for `changes` with."""
+        return str(ChangeMark(*await self._do(self._store.latest)))
+
+    async def changes(self, since: str) -> tuple[str, list[ItemRecord]]:
+        """The items that changed since a mark or are new, and the mark to ask with next.
+
+        Changes in the very moment of the mark come again. Raises `ValueError` for what is no mark.
+        """
+        mark = ChangeMark.read(since)
+        # A clock that was set back since must not hide what happened by the new time.
+        earliest, after = min(mark.at, self._now()), 0
+        found: list[ItemRecord] = []
+        while chunk := await self._do(functools.partial(self._store.changed, earliest, mark.number, after)):
+            found += chunk
             after = chunk[-1].seq
+        return str(mark.after(found)), found
 
     async def row(self, seq: int) -> ItemRecord | None:
         """The item in that row."""

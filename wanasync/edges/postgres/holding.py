@@ -24,6 +24,7 @@ __all__ = [
     "hold",
     "holder",
     "identify",
+    "is_known",
     "try_to_hold",
 ]
 
@@ -70,6 +71,14 @@ async def identify(
         raise JournalError(f"there is no batch {batch!r} here", database.label)
     ((number, journal_id, last_seq),) = rows
     return Identity(number, journal_id, last_seq, writer, _own_name())
+
+
+async def is_known(database: Database, batch: str) -> bool:
+    """Whether the database has a batch of this name. Raises `JournalError`."""
+    there = "SELECT to_regclass('wanasync.batch') IS NOT NULL"
+    if await database.fetch(there) != [(True,)]:
+        return False
+    return bool(await database.fetch("SELECT 1 FROM wanasync.batch WHERE name = %s", batch))
 
 
 async def hold(connection: Connection, me: Identity, label: str, *, shared: bool) -> None:

@@ -15,6 +15,7 @@ import attrs
 import psycopg
 
 from wanasync.edges.journal.schema import CODES, STATES, key_number
+from wanasync.edges.postgres.accounts import TERMS, allow, enter
 from wanasync.edges.postgres.clocks import clocks, seconds_since
 from wanasync.edges.postgres.database import Connection, Database, fetch
 from wanasync.edges.postgres.holding import (
@@ -35,9 +36,9 @@ from wanasync.edges.postgres.rows import (
     FIND_ROW,
     FIND_ROWS,
     KEEP_SAMPLE,
-    LATEST,
     LOCK_OVERDUE,
     SAMPLES,
+    check_snapshot,
     read_row,
     sample_values,
     slice_query,
@@ -57,6 +58,7 @@ from wanasync.rules.claims import (
     interrupted,
     is_stale,
 )
+from wanasync.rules.ledger import Terms
 from wanasync.rules.lifecycle import ItemEvent, ItemState, TransitionError
 from wanasync.rules.records import ItemRecord, PlannedItem, Totals, advance, check_changes
 from wanasync.rules.samples import superfluous
@@ -290,7 +292,26 @@ class Journal:
         found = await fetch(connection, LOCK_OVERDUE, me.batch, codes, me.writer, older_than)
         rows = [interrupted(read_row(row, me.journal_id), now=self._now()) for row in found]
         await write_rows(connection, me.batch, me.writer, rows)
+        if found:
+            before = (read_row(row, me.journal_id).record for row in found)
+            steps = zip(before, (row.record for row in rows), strict=True)
+            await enter(connection, me.batch, steps)
         return [row.record for row in rows]
+
+    # Money
+
+    async def allow(self, *, budget: float | None = None, limit: int | None = None) -> Terms | None:
+        me = self._me
+
+        async def change(connection: Connection) -> Terms | None:
+            return await allow(connection, me.batch, me.journal_id, budget, limit)
+
+        terms: Terms | None = await self._do(Job(change))
+        return terms
+
+    async def terms(self) -> Terms | None:
+        rows = await self._fetch(TERMS)
+        return Terms(*rows[0]) if rows else None
 
     # Reading
 
@@ -335,16 +356,21 @@ class Journal:
         ((snapshot,),) = await self._database.fetch("SELECT pg_current_snapshot()::text")
         return str(snapshot)
 
-    async def latest(self) -> tuple[float, int]:
-        ((at, seq),) = await self._fetch(LATEST)
-        return at, seq
+    async def mark(self) -> str:
+        """What the server shows now: times are each writer's own, and no order of them says what has been seen."""
+        return await self.version()
 
-    async def changed(self, since: float, known: int) -> AsyncIterator[list[ItemRecord]]:
-        after = 0
-        while rows := await self._fetch(CHANGED, since, known, after, CHUNK):
-            chunk = [read_row(row, self._me.journal_id).record for row in rows]
-            yield chunk
-            after = chunk[-1].seq
+    async def changes(self, since: str) -> tuple[str, list[ItemRecord]]:
+        check_snapshot(since)
+        mark, found, after = await self.version(), list[ItemRecord](), 0
+        while rows := await self._fetch(CHANGED, after, since, since, mark, CHUNK):
+            found += [read_row(row, self._me.journal_id).record for row in rows]
+            after = found[-1].seq
+        return mark, found
+
+    async def last_row(self) -> int:
+        ((seq,),) = await self._fetch("SELECT last_seq FROM wanasync.batch WHERE id = %s")
+        return int(seq)
 
     async def row(self, seq: int) -> ItemRecord | None:
         rows = await self._fetch(FIND_ROW, seq)

@@ -11,6 +11,7 @@ from attrs import Factory, define
 
 from wanasync.edges.journal.planning import Planning
 from wanasync.edges.journal.schema import PLANNED, key_number
+from wanasync.edges.postgres.accounts import enter
 from wanasync.edges.postgres.database import Connection, fetch
 from wanasync.edges.postgres.facts import Facts, Listed, Missing, foreseen
 from wanasync.edges.postgres.holding import Identity
@@ -80,6 +81,8 @@ class Planner:
         await _copy(connection, ADD_PROGRESS, ((batch, record.seq, PLANNED, record.attempt) for record in added))
         for before, after in known.changed:
             await self._change(connection, before, after)
+        if known.changed:
+            await enter(connection, batch, known.changed)
         if known.claims:
             await connection.execute(_CLAIM_NAMES, (batch, list(known.claims), list(known.claims.values())))
         if added:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -27,13 +28,13 @@ __all__ = [
     "FIND_ROWS",
     "KEEP_ATTEMPTS",
     "KEEP_SAMPLE",
-    "LATEST",
     "LOCK",
     "LOCK_OVERDUE",
     "MARK",
     "SAMPLES",
     "UPDATE",
     "attempt_values",
+    "check_snapshot",
     "columns",
     "item_values",
     "progress_values",
@@ -84,8 +85,14 @@ INSERT INTO wanasync.writer (id, batch, name, pid, commits) VALUES (%s, %s, %s, 
 ON CONFLICT (id) DO UPDATE SET commits = excluded.commits, pid = excluded.pid, seen_at = clock_timestamp()
 """
 
-CHANGED = f"{_SELECT} AND (updated_at >= %s OR seq > %s) AND seq > %s ORDER BY seq LIMIT %s"
-LATEST = "SELECT coalesce(max(updated_at), 0), coalesce(max(seq), 0) FROM wanasync.progress WHERE batch = %s"
+# What a snapshot of the server does not show yet: the transactions that wrote these rows had not ended then. Whoever
+# reads on from the next snapshot sees each change once, whatever the clocks of the writers say. Rows of another server,
+# restored here, may bear transactions that are still to come; those are older than the snapshot, too.
+CHANGED = _WITH_ITEMS.format(
+    chosen="AND seq > %s AND tx >= pg_snapshot_xmin(%s) AND NOT pg_visible_in_snapshot(tx, %s) "
+    "AND tx < pg_snapshot_xmax(%s) ORDER BY seq LIMIT %s"
+)
+_SNAPSHOT = re.compile(r"([0-9]{1,18}):([0-9]{1,18}):((?:[0-9]{1,18},)*[0-9]{1,18})?", re.ASCII)
 
 _SAMPLED = ", ".join(attribute.name for attribute in attrs.fields(PaceSample))
 KEEP_SAMPLE = (
@@ -121,7 +128,7 @@ _ASSIGNED = ", ".join(f"{name} = excluded.{name}" for name in _WRITTEN if name !
 UPDATE = f"""
 INSERT INTO wanasync.progress AS progress (batch, owner, claimed_at, {", ".join(_WRITTEN)})
 SELECT %s, %s, clock_timestamp(), * FROM unnest({", ".join(f"%s::{kind}[]" for kind in _WRITTEN.values())})
-ON CONFLICT (batch, seq) DO UPDATE SET {_ASSIGNED},
+ON CONFLICT (batch, seq) DO UPDATE SET {_ASSIGNED}, tx = excluded.tx,
     owner = CASE WHEN {_CLAIM_CHANGES} THEN excluded.owner ELSE progress.owner END,
     claimed_at = CASE WHEN {_CLAIM_CHANGES} THEN excluded.claimed_at ELSE progress.claimed_at END
 """  # noqa: S608 - constants only
@@ -129,6 +136,15 @@ KEEP_ATTEMPTS = """
 INSERT INTO wanasync.attempt (batch, seq, attempt, task_id, submitted_at, error_code, error_message, ended_at)
 VALUES (%s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING
 """
+
+
+def check_snapshot(text: str) -> None:
+    """Raises `ValueError` for what the server would not take for a snapshot."""
+    found = _SNAPSHOT.fullmatch(text)
+    first, end = (int(found[1]), int(found[2])) if found else (0, 0)
+    running = [int(number) for number in found[3].split(",")] if found and found[3] else []
+    if not (0 < first <= end and running == sorted(running) and all(first <= number < end for number in running)):
+        raise ValueError(f"{text!r} is no mark")
 
 
 def slice_query(state: ItemState | None) -> str:

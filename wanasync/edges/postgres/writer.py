@@ -21,10 +21,12 @@ from attrs import Factory, define, frozen
 from psycopg import AsyncPipeline
 
 from wanasync.edges.journal.schema import key_number
+from wanasync.edges.postgres.accounts import LOCK_LEDGER, SAVE_LEDGER, ledger_values, read_ledger
 from wanasync.edges.postgres.database import Connection, Database
 from wanasync.edges.postgres.rows import KEEP_ATTEMPTS, LOCK, MARK, UPDATE, attempt_values, columns, read_row
 from wanasync.errors import JournalError
 from wanasync.rules.claims import Row, StrayTaskError
+from wanasync.rules.ledger import Ledger
 from wanasync.rules.records import ItemRecord
 
 __all__ = ["Job", "Step", "Writer"]
@@ -60,13 +62,13 @@ class Decision:
     attempts: list[tuple[ItemRecord, str | None]] = Factory(list)
 
 
-def decide(steps: Sequence[Step], found: Mapping[str, Row]) -> Decision:
-    """Take the steps one after the other, each from where the one before has left its item."""
+def decide(steps: Sequence[Step], found: Mapping[str, Row], ledger: Ledger | None = None) -> Decision:
+    """Take the steps one after the other, each from where the one before has left its item, and enter them."""
     rows = dict(found)
     made = Decision()
     for step in steps:
         try:
-            made.answers.append(_take(step, rows, made))
+            made.answers.append(_take(step, rows, made, ledger))
         except StrayTaskError as error:
             made.attempts.append((rows[step.key].record, error.task_id))
             made.answers.append(error)
@@ -75,12 +77,14 @@ def decide(steps: Sequence[Step], found: Mapping[str, Row]) -> Decision:
     return made
 
 
-def _take(step: Step, rows: dict[str, Row], made: Decision) -> ItemRecord:
+def _take(step: Step, rows: dict[str, Row], made: Decision, ledger: Ledger | None) -> ItemRecord:
     before = rows.get(step.key)
     if before is None:
         raise JournalError(f"there is no item {step.key} in the journal")
     after = step.apply(before)
     if after != before:
+        if ledger is not None:
+            ledger.move(before.record, after.record)
         rows[step.key] = made.changed[after.record.seq] = after
     if step.keeps_attempt and before.record.task_id is not None:
         made.attempts.append((before.record, None))
@@ -217,14 +221,18 @@ class Writer:
             return ()
         keys = sorted({key_number(step.key) for step in steps})
         cursor = await connection.execute(LOCK.encode(), (keys, self._batch), prepare=True)
+        money = await connection.execute(LOCK_LEDGER.encode(), (self._batch,), prepare=True)
         if pipeline is not None:
             # Or the server, in a pipeline, would not take itself for idle, by which idle_in_transaction_session_timeout
             # goes: were we frozen or cut off now, the rows would stay locked.
             await pipeline.sync()
         found = (read_row(values, self._journal_id) for values in await cursor.fetchall())
-        made = decide(steps, {row.record.key: row for row in found})
+        ledger = read_ledger(await money.fetchall())
+        made = decide(steps, {row.record.key: row for row in found}, ledger)
         await write_rows(connection, self._batch, self._id, list(made.changed.values()))
         await keep_attempts(connection, self._batch, made.attempts)
+        if ledger is not None:
+            await connection.execute(SAVE_LEDGER, ledger_values(self._batch, ledger), prepare=True)
         return made.answers
 
 

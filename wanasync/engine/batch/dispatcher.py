@@ -23,6 +23,7 @@ from wanasync.errors import APIError, BudgetExceededError, JournalError, NotFoun
 from wanasync.models import OutcomeState, TaskSnapshot
 from wanasync.rules.budget import Verdict
 from wanasync.rules.claims import ON_THE_WIRE, StaleClaimError, StrayTaskError
+from wanasync.rules.ledger import HeldBackError
 from wanasync.rules.lifecycle import ItemState, TransitionError
 from wanasync.rules.outcomes import outcome
 from wanasync.rules.records import ItemRecord
@@ -33,6 +34,9 @@ __all__ = ["Dispatcher"]
 logger: logging.Logger = logging.getLogger("wanasync.batch")
 
 OUTAGE_BASE, OUTAGE_CAP = 1.0, 60.0
+
+ROOM_AGAIN = 0.5
+"""Seconds until a ledger that has no room just now is asked again."""
 
 NOT_FOUND_AT_MOST = 3
 """Submissions in a row that a host may answer with 404, before it is taken for another address than the API's."""
@@ -67,6 +71,8 @@ class Dispatcher:
         self._planned: deque[Candidate] = deque()
         self._admission: asyncio.Future[Ticket] | None = None
         self._reached = False
+        self.is_held_back: bool = False
+        """Whether others' submissions are waited for, since theirs may use up what may be spent."""
         self._unreached = 0
         self._not_found = 0
         self._waits = full_jitter(OUTAGE_BASE, OUTAGE_CAP)
@@ -129,6 +135,9 @@ class Dispatcher:
         if verdict is Verdict.STOP:
             budget, needed = run.budget, run.budget.price(candidate.request) or 0.0
             run.stop("budget", BudgetExceededError(budget.cap or 0.0, budget.spent + budget.held, needed))
+        if verdict is Verdict.WAIT and not run.tally.posting:
+            # What is held is of unknown outcome: no reply to it will tell the price, but this one's will.
+            return Verdict.SEND
         return verdict
 
     def _not_started(self, candidate: Candidate) -> None:
@@ -170,6 +179,8 @@ class Dispatcher:
         except StaleClaimError as error:
             logger.info("%s: %s; it is sent in another turn", name_of(record), error.message)
             self._back(candidate)
+        except HeldBackError as error:
+            await self._held_back(candidate, error)
         except StrayTaskError as error:
             # We were taken for dead, and somebody was told to send it again.
             logger.warning("%s: %s; it may have been paid twice", name_of(record), error.message)
@@ -188,6 +199,17 @@ class Dispatcher:
         if candidate.first_sent is None:
             candidate.first_sent = self._run.clock()
         return desk.url(candidate.record.idempotency_key, candidate.first_sent)
+
+    async def _held_back(self, candidate: Candidate, error: HeldBackError) -> None:
+        """What may be spent is told by the journal, for all who work on the batch: it has no room, or none just now."""
+        if error.stopped is not None:
+            self._run.stop(error.stopped, error.reason)
+        else:
+            # One at a time until there is.
+            self._reached, self.is_held_back = False, True
+            self._run.poke()
+            await self._run.pause(ROOM_AGAIN)
+        self._back(candidate)
 
     async def _beaten(self, candidate: Candidate) -> None:
         """Another process has claimed the item: it is told as it stands there."""
@@ -212,7 +234,7 @@ class Dispatcher:
 
     async def _answered(self, candidate: Candidate, result: SubmitResult) -> None:
         self._run.pace_log.note(urgent=isinstance(result, Throttled))
-        self._reached = not isinstance(result, NeverSent)
+        self._reached, self.is_held_back = not isinstance(result, NeverSent), False
         if self._reached:
             self._unreached = 0
             self._waits = full_jitter(OUTAGE_BASE, OUTAGE_CAP)

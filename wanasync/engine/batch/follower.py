@@ -57,7 +57,8 @@ class Follower:
         """What a task takes, as far as is known."""
         return self._poller.statistics().expected_seconds
 
-    def follow(self, record: ItemRecord) -> None:
+    def follow(self, record: ItemRecord, *, at_once: bool = False) -> None:
+        """`at_once` is for a task that was found: it was made without our hearing of it, and may have ended since."""
         task_id = paid_task(record)
         run = self._run
         left = patience_left(record.submitted_at, run.clock(), run.config.task_patience)
@@ -65,7 +66,11 @@ class Follower:
         self._live[task_id] = record.key, asyncio.get_running_loop().time() + left
         run.teller.wait_started(record, task_id)
         self._poller.follow(
-            task_id, self._heard, submitted_at=record.submitted_at, estimated_time=record.estimated_time
+            task_id,
+            self._heard,
+            submitted_at=record.submitted_at,
+            estimated_time=record.estimated_time,
+            at_once=at_once,
         )
 
     def let_go(self) -> None:

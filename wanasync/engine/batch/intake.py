@@ -32,6 +32,8 @@ READ_AHEAD = 400
 
 PROVIDER = "provider"
 
+_UNPAID = (ItemState.PLANNED, ItemState.REJECTED, ItemState.FAILED)
+
 
 class Intake:
     """Knows which items of the list, and of earlier runs, have been met."""
@@ -191,24 +193,29 @@ class Intake:
         """Go on with items from where they stand."""
         saved = [record for record in records if record.state is ItemState.SAVED]
         gone = await self._run.outlet.missing(saved)
+        objections = await self._run.outlet.objections([r for r in records if r.state in _UNPAID])
         for record in records:
             if record.key in gone:
                 record = await self._run.journal.record(record.key, ItemEvent.FILE_LOST)
             elif self._follower.may_try_again(record):
                 record = await self._follower.tried_again(record)
-            self._take(record)
+            self._take(record, objections.get(record.key))
 
-    def _take(self, record: ItemRecord) -> None:
+    def _take(self, record: ItemRecord, obstacle: RequestValidationError | None = None) -> None:
+        """`obstacle` is what stands in the way of a submission."""
         run = self._run
         run.tally.taken += 1
         match next_step(record.state, run.config.on_unknown):
-            case Next.SUBMIT if objection := run.outlet.objection(record):
-                run.tell(outcome(record, run.directory, state=OutcomeState.REJECTED, error=objection), record)
+            case Next.SUBMIT if obstacle is not None:
+                logger.warning("item %s is not submitted: %s", record.seq, obstacle)
+                run.tell(outcome(record, run.directory, state=OutcomeState.REJECTED, error=obstacle), record)
             case Next.SUBMIT | Next.RESUBMIT:
                 self._dispatcher.add(record)
             case Next.FOLLOW:
                 run.teller.item_started(record)
-                self._follower.follow(record)
+                # A reply that told its task would have told one of these, too.
+                was_found = record.credits_reserved is None and record.estimated_time is None
+                self._follower.follow(record, at_once=was_found)
             case Next.SAVE:
                 run.teller.item_started(record)
                 run.spawn(self._collector.save(record), record.key)

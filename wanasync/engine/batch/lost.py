@@ -113,7 +113,7 @@ class LostAndFound:
         run.budget.reserve(request, run.budget.price(request))
         run.teller.found(record, task_id, by)
         self._gate.track(task_id)
-        self._follower.follow(record)
+        self._follower.follow(record, at_once=True)
 
     def _still_unknown(self, record: ItemRecord, candidates: tuple[str, ...]) -> None:
         run, resumed = self._run, record.key in self._recovered

@@ -27,6 +27,7 @@ from wanasync.engine.batch.follower import Follower
 from wanasync.engine.batch.intake import Intake, check_provider
 from wanasync.engine.batch.learned import Learned
 from wanasync.engine.batch.lost import LostAndFound
+from wanasync.engine.batch.outlet import SharedOutlet
 from wanasync.engine.batch.run import Run, paid_task
 from wanasync.engine.batch.teller import Teller
 from wanasync.engine.callbacks import CallbackDesk
@@ -40,6 +41,8 @@ from wanasync.errors import JournalError, RequestValidationError, WanError
 from wanasync.models import Outcome, OutcomeState, PaceSample
 from wanasync.rules.budget import Budget
 from wanasync.rules.claims import ON_THE_WIRE
+from wanasync.rules.destination import Destination
+from wanasync.rules.ledger import BUDGET, LIMIT
 from wanasync.rules.lifecycle import ItemState, TransitionError
 from wanasync.rules.outcomes import outcome
 from wanasync.rules.records import ItemRecord
@@ -117,7 +120,7 @@ class _SharedRun(Run):
 class _UntilAccepted(Follower):
     """For processes that only submit: others follow."""
 
-    def follow(self, record: ItemRecord) -> None:
+    def follow(self, record: ItemRecord, *, at_once: bool = False) -> None:  # noqa: ARG002 - it is left to others
         self._run.tell(outcome(record, self._run.directory), record)
 
 
@@ -141,7 +144,7 @@ class SharedBatch:
 
     def __init__(
         self,
-        directory: Path,
+        destination: Destination,
         *,
         config: Config,
         gate: AnyGate,
@@ -158,11 +161,14 @@ class SharedBatch:
     ) -> None:
         if until not in STAGES:
             raise RequestValidationError("until", until, "is no stage of an item's way", STAGES)
-        self.directory = directory
+        self.directory: Path = destination.directory
+        directory = self.directory
         self._share = journal.share
         self._gate = gate
         self._submitter = submitter
-        self._run = run = _SharedRun(directory, config, clock, Teller(emit, clock, directory), Budget(None), Tally())
+        outlet = SharedOutlet(directory, destination.url)
+        teller = Teller(emit, clock, directory)
+        self._run = run = _SharedRun(directory, config, clock, teller, Budget(None), Tally(), outlet)
         self._learned = Learned(run, gate)
         self._collector = (Collector if until == "saved" else _UntilMade)(run, saver)
         follower = _UntilAccepted if until == "accepted" else Follower
@@ -181,10 +187,12 @@ class SharedBatch:
 
     async def __aenter__(self) -> Self:
         run = self._run
+        run.outlet.prepare()
         self._journal = run.journal = await self._share(self.directory, now=run.clock)
         run.pace_log = PaceLog(run.journal, run.clock, self._sample)
         try:
             await check_provider(run)
+            await run.outlet.open(run.journal)
             await self._learned.recall()
         except BaseException:
             await run.journal.close()
@@ -228,6 +236,7 @@ class SharedBatch:
         Raises what has broken the batch, `JournalError` mostly.
         """
         self._check()
+        await self.is_spent()
         records = await self._read(first, last)
         # Left or broken meanwhile, nobody would tell of these rows any more.
         self._check()
@@ -241,6 +250,18 @@ class SharedBatch:
         await part.ended
         part.told[OutcomeState.PENDING] += len(part.left)
         return part.told
+
+    async def is_spent(self) -> bool:
+        """Whether the batch's budget or limit is reached, for all who work on it; it goes on here once it is raised."""
+        run = self._run
+        if run.stopped not in (BUDGET, LIMIT):
+            return False
+        terms = await self._journal.terms()
+        if terms is not None and terms.stopped is not None:
+            return True
+        if run.stopped in (BUDGET, LIMIT):
+            run.stopped = run.stop_error = None
+        return False
 
     def _check(self) -> None:
         if self._run.failure is not None:
@@ -271,7 +292,8 @@ class SharedBatch:
     async def _look_elsewhere(self) -> None:
         """Wait for the answers to others' submissions, and for the end of those whose makers are gone."""
         while True:
-            await self._run.until(lambda: bool(self._elsewhere))
+            # What dead processes had on the wire also takes room in the batch's budget.
+            await self._run.until(lambda: bool(self._elsewhere) or self._dispatcher.is_held_back)
             await asyncio.sleep(LOOK_AGAIN)
             await self._journal.settle_interrupted(self._given_up_after)
             found = await self._journal.find(list(self._elsewhere))

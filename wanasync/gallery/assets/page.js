@@ -12,6 +12,9 @@ function liveWords() {
   const last = pace.samples.at(-1);
   const left = last?.paused_until === undefined ? 0 : last.paused_until - Date.now() / 1000;
   if (isRunning() && left > 0) return [dot, `Paused for ${span(left)}: ${last.why || "the provider asked to wait"}`];
+  const { budget, limit, stopped } = about.status;
+  if (stopped === "budget") return [dot, `Stopped before the budget of ${credits(budget)} credits could be passed`];
+  if (stopped === "limit") return [dot, `Stopped at the limit of ${count(limit, "submission")}`];
   return [dot, isRunning() ? `Live: ${about.status.running}` : "Nobody works on it now"];
 }
 
@@ -48,10 +51,8 @@ function expected(found) {
   const last = pace.samples.at(-1);
   const left = found.waiting + found.making;
   if (!isRunning() || !last || !left) return null;
-  const start = pace.samples.find((sample) => sample.run === last.run && sample.at > last.at - 300);
-  const saved = last.saved - (start === last ? 0 : start.saved);
-  const seconds = last.at - (start === last ? last.run : start.at);
-  return saved >= 3 && seconds >= 5 ? span((left * seconds) / saved) : null;
+  const { sum, seconds } = paceOfLate("saved", 300);
+  return sum >= 3 && seconds >= 5 ? span((left * seconds) / sum) : null;
 }
 
 function fillBar(found) {

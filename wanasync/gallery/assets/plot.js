@@ -2,26 +2,36 @@
 
 const pace = { samples: about.pace };
 
+// Several machines tell of theirs, and not in the order of time.
 function addSamples(samples) {
-  const last = pace.samples.at(-1)?.at ?? 0;
-  pace.samples.push(...samples.filter((sample) => sample.at > last));
+  const known = new Set(pace.samples.map((sample) => `${sample.run} ${sample.at}`));
+  const fresh = samples.filter((sample) => !known.has(`${sample.run} ${sample.at}`));
+  pace.samples = [...pace.samples, ...fresh].sort((one, other) => one.at - other.at);
 }
 
-// What happened between two samples of one run.
+// What happened between two samples of one run; several may go on at once.
 function paceSteps(samples) {
-  const steps = [];
-  let before = null;
-  for (const sample of samples) {
-    const start = before?.run === sample.run ? before : { at: sample.run, accepted: 0, refused: 0 };
-    steps.push({
+  const before = new Map();
+  return samples.map((sample) => {
+    const start = before.get(sample.run) ?? { at: sample.run, accepted: 0, refused: 0, saved: 0 };
+    before.set(sample.run, sample);
+    return {
       from: start.at,
       to: sample.at,
       accepted: Math.max(sample.accepted - start.accepted, 0),
       refused: Math.max(sample.refused - start.refused, 0),
-    });
-    before = sample;
-  }
-  return steps;
+      saved: Math.max(sample.saved - start.saved, 0),
+    };
+  });
+}
+
+// What happened in the last seconds before the last sample, in all runs that told of it: how much a second.
+function paceOfLate(name, seconds) {
+  const last = pace.samples.at(-1)?.at ?? 0;
+  const late = paceSteps(pace.samples).filter((step) => step.to > last - seconds);
+  const from = Math.min(...late.map((step) => Math.max(step.from, last - seconds)));
+  const sum = late.reduce((so, step) => so + step[name] * Math.min((step.to - (last - seconds)) / Math.max(step.to - step.from, 1e-9), 1), 0);
+  return { sum, seconds: last - from };
 }
 
 // Into `count` equal bins; what lies across their edges is shared out.
@@ -52,7 +62,7 @@ function drawPace() {
   $("pace").hidden = samples.length < 2;
   if (samples.length < 2) return;
   const running = isRunning();
-  const from = samples[0].run;
+  const from = Math.min(...samples.slice(0, 50).map((sample) => sample.run), samples[0].at);
   const to = Math.max(running ? Date.now() / 1000 : 0, samples.at(-1).at, from + 10);
   const width = Math.max($("plot").clientWidth, 200);
   const height = 132;
@@ -110,9 +120,8 @@ function drawBars(svg, bins, minutes, { x, y, from, step }) {
 
 function tellPace(samples, running) {
   const last = samples.at(-1);
-  const earlier = samples.findLast((sample) => sample.run !== last.run || sample.at < last.at - 60);
-  const start = earlier?.run === last.run ? earlier : { at: last.run, accepted: 0 };
-  const rate = ((last.accepted - start.accepted) / Math.max(last.at - start.at, 1)) * 60;
+  const late = paceOfLate("accepted", 60);
+  const rate = (late.sum / Math.max(late.seconds, 1)) * 60;
   const totals = paceSteps(samples).reduce((sum, step) => ({ accepted: sum.accepted + step.accepted, refused: sum.refused + step.refused }), { accepted: 0, refused: 0 });
   const words = [`${number(totals.accepted)} accepted, ${number(totals.refused)} refused`];
   if (running) words.unshift(`${number(Math.round(rate))} a minute`);
