@@ -312,10 +312,8 @@ class BudgetExceededError(WanError):
     needed: float
 
     def __str__(self) -> str:
-        return (
-            f"the next submission needs about {self.needed:g} credits; "
-            f"{self.reserved:g} of the budget of {self.budget:g} are spent or reserved"
-        )
+        needs = f"needs about {self.needed:g} credits" if self.needed else "costs an unknown amount"
+        return f"the next submission {needs}; {self.reserved:g} of the budget of {self.budget:g} are spent or reserved"
 
 
 @define(eq=False, slots=False)

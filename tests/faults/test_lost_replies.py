@@ -171,3 +171,12 @@ async def test_the_earlier_attempts_of_an_item_are_known_to_be_ours(tmp_path: Pa
         async with session_on(emu) as wan:
             assert set(await outcomes(wan, tmp_path, retry_failed=1)) == {OutcomeState.SAVED}
         assert len(emu.ledger.entries) == 11
+
+
+@virtual_time
+async def test_a_budget_whose_first_reply_is_lost_stops_since_nobody_knows_what_that_cost(tmp_path: Path) -> None:
+    async with emulated(trouble=Trouble.script(submit=["lost_reply"]), task_list=False) as (emu, wan):
+        told = await outcomes(wan, tmp_path, paced=False, budget=12.0)
+        counts = {state: len(items) for state, items in told.items()}
+        assert counts == {OutcomeState.UNKNOWN: 1, OutcomeState.NOT_STARTED: 9}
+        assert len(emu.ledger.entries) == 1

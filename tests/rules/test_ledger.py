@@ -91,11 +91,14 @@ def test_one_that_is_turned_away_makes_room_and_a_lost_one_keeps_its_own() -> No
     assert (ledger.spent, ledger.sent) == (4, 2)
 
 
-def test_a_lost_reply_of_unknown_price_does_not_hold_up_the_batch() -> None:
-    ledger = with_terms(4)
-    step(ledger, posted(ledger, 1), S.UNKNOWN)
-    accepted(ledger, 2)
+def test_a_lost_reply_of_unknown_price_stops_the_batch_until_it_is_found() -> None:
+    ledger = with_terms(10)
+    lost = step(ledger, posted(ledger, 1), S.UNKNOWN)
     assert refusal(ledger).stopped == BUDGET
+    step(ledger, step(ledger, lost, S.RESUBMITTING), S.ACCEPTED, credits_reserved=2.0)
+    ledger.allow(None, None)
+    accepted(ledger, 2)
+    assert ledger.spent == 4
 
 
 def test_a_failed_task_and_one_that_cost_less_give_back() -> None:

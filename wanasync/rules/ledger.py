@@ -127,10 +127,14 @@ class Ledger:
 
     def _admit_cost(self, price: float | None, cap: float) -> None:
         settled, is_alone = self.spent + self._sum(self._lost), not self._posted.total()
+        is_unpriced = any(count and kind not in self._prices for kind, count in self._lost.items())
         if self.blind or settled + (price or 0.0) > cap or (price is None and settled >= cap):
             self._hold_back(BUDGET, price)
-        if not is_alone and (price is None or settled + self._sum(self._posted) + price > cap):
+        if not is_alone and (price is None or is_unpriced or settled + self._sum(self._posted) + price > cap):
             self._hold_back(None)
+        if is_unpriced:
+            # It may cost anything, and no reply is to come that tells.
+            self._hold_back(BUDGET)
 
     def _sum(self, held: Counter[Kind]) -> float:
         return sum(count * self._prices.get(kind, 0.0) for kind, count in held.items())

@@ -132,12 +132,12 @@ class Dispatcher:
         if candidate.is_held:
             return Verdict.SEND
         verdict = run.budget.verdict(candidate.request)
+        if verdict is Verdict.WAIT and not run.tally.posting:
+            # What is held is of unknown outcome and price, and no reply is to come that tells it.
+            verdict = Verdict.STOP
         if verdict is Verdict.STOP:
             budget, needed = run.budget, run.budget.price(candidate.request) or 0.0
             run.stop("budget", BudgetExceededError(budget.cap or 0.0, budget.spent + budget.held, needed))
-        if verdict is Verdict.WAIT and not run.tally.posting:
-            # What is held is of unknown outcome: no reply to it will tell the price, but this one's will.
-            return Verdict.SEND
         return verdict
 
     def _not_started(self, candidate: Candidate) -> None:
