@@ -10,8 +10,6 @@ import asyncio
 import heapq
 import math
 import statistics
-import time
-import tracemalloc
 from collections.abc import Callable, Sequence
 from functools import partial
 from random import Random
@@ -281,32 +279,6 @@ async def follow(world: World, *, batch: bool = False, callbacks: Callbacks | No
     return Result(polls / world.tasks, statistics.mean(lags), _exceeded_by(0.05, lags), settled)
 
 
-async def load(tasks: int = 50_000) -> tuple[float, float, float]:
-    """Bytes a waiting task, bytes a task looked at, and processor microseconds a look, with so many tasks followed."""
-
-    async def ask(task_id: str) -> TaskSnapshot:
-        return TaskSnapshot(task_id, TaskStatus.PROCESSING, 50)
-
-    def heard(news: TaskSnapshot | WanError) -> None:
-        pass
-
-    poller = Poller(ask, None, Config(polls_per_second=1e6), clock=now, rng=Random(1))
-    ids = [f"task-unified-{number:032d}" for number in range(tasks)]
-    tracemalloc.start()
-    for task_id in ids:
-        poller.follow(task_id, heard, submitted_at=now(), estimated_time=120.0)
-    waiting = tracemalloc.get_traced_memory()[0] / tasks
-    await asyncio.sleep(80)
-    looked_at = tracemalloc.get_traced_memory()[0] / tasks
-    tracemalloc.stop()
-    began, before = time.process_time(), poller.statistics().polls
-    await asyncio.sleep(20)
-    spent = time.process_time() - began
-    polls = poller.statistics().polls - before
-    await poller.close()
-    return waiting, looked_at, spent / polls * 1e6
-
-
 def _figures(case: str, subject: str, result: Result, *targets: Target | None) -> list[Figure]:
     polls, lag = (*targets, None, None)[:2]
     return [
@@ -372,20 +344,10 @@ def _of_the_poller(tasks: int) -> list[Figure]:
     return figures + _figures("σ 0.35, linear progress", "wanasync", run(follow(World(0.35, curve=1.0, tasks=tasks))))
 
 
-def _of_many(tasks: int) -> list[Figure]:
-    waiting, looked_at, microseconds = run(load(tasks))
-    case = f"{tasks:,} in flight"
-    return [
-        figure(case, "wanasync", "B a waiting task", [waiting], at_most(400)),
-        figure(case, "wanasync", "B a task looked at", [looked_at], at_most(400)),
-        figure(case, "wanasync", "CPU µs a look", [microseconds]),
-    ]
-
-
-def measure(*, tasks: int = 1000, many: int = 50_000, quick: bool = False) -> Report:
+def measure(*, tasks: int = 1000, quick: bool = False) -> Report:
     if quick:
-        tasks, many = 30, 500
-    figures = [*_at_equal_polls(tasks), *_of_other_worlds(tasks), *_of_the_poller(tasks), *_of_many(many)]
+        tasks = 30
+    figures = [*_at_equal_polls(tasks), *_of_other_worlds(tasks), *_of_the_poller(tasks)]
     return Report("follow", f"Following {tasks} tasks: polls, and seconds from done to known", figures, quick=quick)
 
 

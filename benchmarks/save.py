@@ -19,17 +19,17 @@ import ssl
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
 from random import Random
-from typing import Any
 from unittest.mock import patch
 
 from attrs import frozen
 
 from benchmarks.file_server import MEGABYTE, file_server, nginx
+from benchmarks.lag import late_while, p99
 from benchmarks.results import Figure, Report, Target, at_least, at_most, figure
 from tests.helpers.cuts import fetched_twice
 from wanasync.config import Config
@@ -205,21 +205,10 @@ def _observe(links: list[str], directory: Path, parallel: int, answer: Connectio
 
 async def _observed(links: list[str], directory: Path, parallel: int) -> _Behaviour:
     await _save_all(links[:1], directory / "first", 1)  # what is loaded and made once for all
-    at_rest = await _late_while(asyncio.sleep(1.0))
+    at_rest = await late_while(asyncio.sleep(1.0))
     idle = _forget_peak()
-    saving = await _late_while(_save_all(links, directory / "all", parallel))
+    saving = await late_while(_save_all(links, directory / "all", parallel))
     return _Behaviour(_memory("VmHWM") - idle, at_rest, saving)
-
-
-async def _late_while(work: Coroutine[Any, Any, None], step: float = 0.002) -> list[float]:
-    loop, late = asyncio.get_running_loop(), list[float]()
-    working = asyncio.ensure_future(work)
-    while not working.done():
-        due = loop.time() + step
-        await asyncio.sleep(step)
-        late.append(loop.time() - due)
-    await working
-    return late
 
 
 def _forget_peak() -> float:
@@ -252,12 +241,8 @@ def _behaviour(links: list[str], directory: Path, parallel: int, rounds: int) ->
     case = f"{parallel} parallel"
     memory = [each.memory / 2**20 for each in observed]
     yield figure(case, "wanasync", "MiB beyond the idle process", memory, at_most(4 + 1.5 * parallel))
-    yield figure(case, "wanasync", "loop lag p99, ms", [_p99(each.saving) for each in observed], at_most(20))
-    yield figure("nothing to do", "wanasync", "loop lag p99, ms", [_p99(each.at_rest) for each in observed])
-
-
-def _p99(seconds: list[float]) -> float:
-    return sorted(seconds)[int(len(seconds) * 0.99)] * 1000
+    yield figure(case, "wanasync", "loop lag p99, ms", [p99(each.saving) * 1e3 for each in observed], at_most(20))
+    yield figure("nothing to do", "wanasync", "loop lag p99, ms", [p99(each.at_rest) * 1e3 for each in observed])
 
 
 def _cuts(directory: Path, cuts: int, rounds: int) -> Iterator[Figure]:
