@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -12,6 +13,7 @@ import pytest
 
 from wanasync import ConfigError, JournalError, Limits, SessionError, SharedLimit
 from wanasync.engine.shared_gate import PaceHome, SharedGate
+from wanasync.rules import shared_pace
 from wanasync.rules.shared_pace import Answer, Report, SharedPace, TaskNews
 
 PROVIDER = "https://api.example.com"
@@ -46,6 +48,27 @@ async def test_a_refusal_that_one_gets_pauses_all_and_a_canary_opens_for_all(dat
         ticket.gate.accepted(ticket, "task-1")
         other = await late
         other.gate.accepted(other, "task-2")
+
+
+async def test_the_places_of_one_that_died_are_others_after_a_while(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared_pace, "SILENT_AFTER", 1.0)
+    monkeypatch.setattr(shared_pace, "ASK_EVERY", 0.2)
+    async with gates(database, 2, limits=Limits(concurrent=2)) as (dead, other), asyncio.timeout(20):
+        for _ in range(2):
+            await dead.admit()
+        await handed_in(dead)
+        # As a process that is killed: it neither reports any more nor says that it leaves.
+        home, dead._home = dead._home, None
+        dead._set_timer(math.inf)
+        assert home is not None
+        await home.close()
+        waits = [asyncio.ensure_future(other.admit()) for _ in range(2)]
+        await asyncio.sleep(0.3)
+        assert not any(wait.done() for wait in waits)
+        for wait in waits:
+            other.release(await wait)
 
 
 async def test_one_that_is_frozen_with_the_row_in_its_hands_holds_it_for_a_moment(
