@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 from attrs import define, field
 
-from tests.gallery.making import NASTY, make_batch
-from wanasync import Config, WanSession
+from tests.gallery.making import NASTY, NOW, make_batch
+from wanasync import Config, PaceSample, WanSession
+from wanasync.edges.journal import Journal
 from wanasync.emulator import Emulator, Trouble
 from wanasync.gallery import Gallery, write_report
 
@@ -141,6 +142,18 @@ async def test_a_report_of_thousands_stays_quick(tmp_path: Path) -> None:
         assert await page.locator("video").count() <= 4
         # What it does between two answers, on whatever machine this is: less than it takes to show the page at all.
         assert await page.evaluate("window.longest < performance.getEntriesByType('navigation')[0].loadEventEnd")
+
+
+async def test_the_pace_of_several_machines_is_one_plot(tmp_path: Path) -> None:
+    await make_batch(tmp_path, ["saved"])
+    async with await Journal.open(tmp_path, now=lambda: NOW) as journal:
+        for step in range(1, 11):
+            for machine, share in enumerate((3, 2)):
+                sums: dict[str, Any] = {"accepted": step * share, "refused": step * machine, "saved": step}
+                await journal.add_sample(PaceSample(at=NOW + 10 * step + machine, run=NOW + machine, **sums))
+    async with opened((await write_report(tmp_path)).as_uri()) as page:
+        await playwright.expect(page.locator("#pace-words")).to_contain_text("50 accepted, 10 refused")
+        assert await page.locator("#plot .accepted").count() > 1
 
 
 async def test_the_keys_lead_through_the_page(tmp_path: Path) -> None:
