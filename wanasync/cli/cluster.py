@@ -100,7 +100,7 @@ async def submit(place: Place, requests: RequestList, terms: Terms, to: str, scr
         known = made.items - made.added
         known_words = f", {words.number(known)} of them known" if known else ""
         handed = f"{words.count(made.items, 'item')}{known_words}, {words.count(made.chunks, 'chunk')} handed in"
-        go_on = f"; {words.count(made.released, 'chunk')} go on" if made.released else ""
+        go_on = f"; {words.count(made.released, 'chunk')} released" if made.released else ""
         screen.result(f"{batch}: {handed}{go_on}")
     return exits.DONE
 
