@@ -57,17 +57,22 @@ ENDLESS = (
 )
 CLUSTER = (
     "cluster init --database DATABASE --quiet",
-    f"cluster submit list.txt --batch autumn --to films --format txt {REQUEST} --database DATABASE --json",
+    f"cluster submit list.txt --batch autumn --to films --format txt --budget 100 --limit 9 {REQUEST} "
+    "--database DATABASE --json",
     "cluster submit list.txt --batch autumn --to films --quiet",
-    f"cluster worker --only submit --to films --retry-failed 1 --rescue-after 5 --database DATABASE {WHOM} {UNKNOWN} "
-    f"{PACE} --quiet --verbose",
+    f"cluster worker --only submit --to films --state passing --retry-failed 1 --rescue-after 5 --database DATABASE "
+    f"{WHOM} {UNKNOWN} {PACE} --quiet --verbose",
     "cluster status autumn --database DATABASE --json",
+    "status autumn --database DATABASE",
+    "report autumn --to films --database DATABASE",
     f"cluster resolve autumn --to films --database DATABASE {WHOM} {UNKNOWN} --json",
 )
 ELSEWHERE = {
     "--help": "test_app.py",
     "--install-completion": "test_completion.py",
     "--show-completion": "test_completion.py",
+    "gallery --to": "tests/cluster/test_looking.py",
+    "gallery --database": "tests/cluster/test_looking.py",
     "cluster init --role": "tests/postgres/test_migrations.py, tests/cluster",
     "cluster resolve --found": "tests/cluster/test_commands.py",
     "cluster resolve --drop": "tests/cluster/test_commands.py",

@@ -392,3 +392,14 @@ async def test_samples_of_the_pace_are_kept_and_thinned(home: Home) -> None:
             assert await onlooker.samples(NOW - 1) == [attrs.evolve(whole, why="why ?")]
         await journal.add_sample(PaceSample(NOW + 1e6, NOW - 5), thin=True)
         assert [sample.at for sample in await journal.samples()] == [NOW - 1, NOW + 1e6]
+
+
+async def test_wanted_names_that_begin_with_any_number_are_given_once(home: Home) -> None:
+    names = ["0-cat.mp4", "00000001-cat.mp4", "1-cat.mp4", "2-dog.mp4", "999-cat.mp4"]
+    async with opened(home) as journal:
+        planned = await journal.plan(
+            [PlannedItem(index, VideoRequest(f"A cat {index}"), None, name) for index, name in enumerate(names)]
+        )
+        with pytest.raises(RequestValidationError, match="wanted by"):
+            await journal.plan([PlannedItem(9, VideoRequest("A dog"), None, "0-cat.mp4")])
+    assert [record.file for record in planned] == names

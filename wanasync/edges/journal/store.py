@@ -432,7 +432,7 @@ class Store:
         owners = dict(rows.fetchall())
         for name_hash in hashes:
             seq = leading_number(name_hash)
-            if name_hash not in owners and seq is not None and seq <= self.last_seq and self._makes(seq, name_hash):
+            if name_hash not in owners and seq and seq <= self.last_seq and self._makes(seq, name_hash):
                 owners[name_hash] = seq
         return owners
 
