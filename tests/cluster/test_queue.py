@@ -60,6 +60,31 @@ async def test_a_chunk_that_is_given_back_comes_again_at_once_later_or_in_the_ot
         assert saved.chunk == chunks(3)[2]
 
 
+@pytest.mark.parametrize("taker", ["is done", "is at it", "has not come"])
+async def test_what_the_silent_have_left_undone_is_handed_in_anew(cluster: str, taker: str) -> None:
+    """Its late answers may have come after whoever took the chunk over had ended it."""
+    async with (
+        ProcrastinateQueue(cluster, rescue_after=0.3) as silent,
+        ProcrastinateQueue(cluster, rescue_after=0.3) as alive,
+    ):
+        await silent.put(chunks(1))
+        held = await silent.take(LANES)
+        assert held is not None
+        await asyncio.sleep(0.4)
+        assert await alive.rescue() == 1
+        taken = None if taker == "has not come" else await alive.take(LANES)
+        if taken is not None and taker == "is done":
+            await alive.done(taken)
+        assert not await silent.beat()
+        await silent.give_back(held)
+        if taken is not None and taker == "is at it":
+            await alive.done(taken)
+        again = await alive.take(LANES)
+        assert again is not None
+        assert again.chunk == held.chunk
+        assert await alive.take(LANES) is None
+
+
 async def test_what_the_silent_hold_is_handed_out_anew_and_they_start_over(cluster: str) -> None:
     async with (
         ProcrastinateQueue(cluster, rescue_after=0.3) as silent,
@@ -74,9 +99,8 @@ async def test_what_the_silent_hold_is_handed_out_anew_and_they_start_over(clust
         taken = await alive.take(LANES)
         assert taken is not None
         assert taken.chunk == held.chunk
-        # Whatever it does with what it holds no longer, nothing happens.
+        # It can't end what it holds no longer.
         await silent.done(held)
-        await silent.give_back(held)
         assert not await silent.beat()
         assert await alive.chunks("films") == chunks(1)
         assert await alive.take(LANES) is None

@@ -70,7 +70,10 @@ class Queue(Protocol):
         """The chunk has come to its end; nothing is left of it. For one we hold no longer, nothing happens."""
 
     async def give_back(self, held: Held, *, after: float = 0.0, lane: str | None = None) -> None:
-        """Somebody is to take it again, `after` so many seconds, in its lane or another. As `done` otherwise."""
+        """Somebody is to take it again, `after` so many seconds, in its lane or another.
+
+        One we hold no longer is handed in anew, unless it waits: whoever took it over may have ended it by now.
+        """
 
     async def beat(self) -> bool:
         """Tell that we are alive. False where we were silent for so long that all we held may be others' by now."""

@@ -140,15 +140,24 @@ class ProcrastinateQueue:
     async def give_back(self, held: Held, *, after: float = 0.0, lane: str | None = None) -> None:
         at = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=after)
         retry = self._manager.retry_job_by_id_async
-        await self._end(held, lambda: retry(job_id=held.job, retry_at=at, queue=lane))
+        if await self._end(held, lambda: retry(job_id=held.job, retry_at=at, queue=lane)):
+            return
+        # Whoever has it now may have seen an item as unknown whose answer came to us after all, and be done with it.
+        # One that still waits is read afresh by whoever takes it.
+        if not await self._list(id=held.job, status="todo"):
+            anew = self._app.configure_task(TASK, queue=lane or WORK, schedule_at=at)
+            await self._patiently(lambda: anew.defer_async(**attrs.asdict(held.chunk)))
 
-    async def _end(self, held: Held, end: Callable[[], Awaitable[None]]) -> None:
+    async def _end(self, held: Held, end: Callable[[], Awaitable[None]]) -> bool:
+        """Whether it was ours to end."""
         # Procrastinate would let anybody end a job. To end one that another holds costs a rescue, should that die too.
-        if held.holder != self._me or not await self._list(id=held.job, worker_id=held.holder, status="doing"):
-            logger.info("chunk %s is held by another worker now", held.job)
-        else:
+        is_ours = held.holder == self._me and bool(await self._list(id=held.job, worker_id=held.holder, status="doing"))
+        if is_ours:
             await self._patiently(end)
+        else:
+            logger.info("chunk %s is held by another worker now", held.job)
         self._held.pop(held.job, None)
+        return is_ours
 
     # Being alive
 
