@@ -58,10 +58,10 @@ async def test_one_that_was_frozen_for_longer_than_the_rescue_pays_for_nothing_t
                 await settled(cluster, ITEMS)
                 process.send_signal(signal.SIGCONT)
                 await asyncio.sleep(1.0)
-                # What it knows of its own wins over unknown.
+                process.send_signal(signal.SIGTERM)
+                assert await asyncio.to_thread(process.wait, 60) == 0
+                # What it knew of its own wins over unknown, and whoever is left sees that through.
                 nothing_lost(emu, await settled(cluster, ITEMS))
-            process.send_signal(signal.SIGTERM)
-            assert await asyncio.to_thread(process.wait, 30) == 0
 
 
 @pytest.mark.parametrize("how", [signal.SIGQUIT, signal.SIGKILL])
