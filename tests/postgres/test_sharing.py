@@ -76,8 +76,10 @@ async def test_processes_find_one_limit_together_and_share_it_evenly(database: s
         reports = [await sharers.report(name) for name in names]
         assert [report["states"] for report in reports] == [{"saved": each}] * count
         times = [entry.created for entry in sharers.emu.ledger.entries]
-        # From the first full window on. What is left to 1 is for a loaded machine; the benchmark measures.
-        assert (len(times) - LIMIT) / (times[-1] - times[0]) >= 0.5 * LIMIT / PER
+        # At its best: a process that starts late, or stands still for a while, says nothing of the limit. What is left
+        # to 1 is for a loaded machine; the benchmark measures.
+        windows = zip(times, times[LIMIT:], strict=False)
+        assert max(LIMIT / (last - first) for first, last in windows) >= 0.5 * LIMIT / PER
         assert sharers.emu.ledger.refused["submit"] <= 15
         known = next(report for report in reports if report["requests"] is not None)
         assert known["requests"] == pytest.approx(LIMIT, abs=2)
