@@ -13,6 +13,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Protocol, assert_never
 
+from attrs import frozen
+
 from wanasync import events
 from wanasync.config import Config
 from wanasync.edges.transport import ReplyLostError, Transport
@@ -57,6 +59,19 @@ class NoLog:
         return None
 
 
+@frozen
+class _Submission:
+    """What is to be sent, and what is to be told of it."""
+
+    ticket: Ticket
+    request: VideoRequest
+    key: str
+    log: SubmissionLog
+    item_id: str | None
+    waited: float
+    callback_url: str | None
+
+
 class Submitter:
     """Sends submissions through the gate. One per session."""
 
@@ -99,7 +114,8 @@ class Submitter:
         """
         # A step that has succeeded answers by itself: asyncio.shield would take two more turns of the loop.
         answer: asyncio.Future[SubmitResult] = asyncio.get_running_loop().create_future()
-        step = asyncio.create_task(self._answer(answer, ticket, request, key, log, item_id, waited, callback_url))
+        submission = _Submission(ticket, request, key, log, item_id, waited, callback_url)
+        step = asyncio.create_task(self._answer(answer, submission))
         self._under_way.add(step)
         step.add_done_callback(partial(self._ended, answer))
         try:
@@ -123,50 +139,32 @@ class Submitter:
         else:
             answer.set_exception(error)
 
-    async def _answer(
-        self,
-        answer: asyncio.Future[SubmitResult],
-        ticket: Ticket,
-        request: VideoRequest,
-        key: str,
-        log: SubmissionLog,
-        item_id: str | None,
-        waited: float,
-        callback_url: str | None,
-    ) -> SubmitResult:
-        result = await self._step(ticket, request, key, log, item_id, waited, callback_url)
+    async def _answer(self, answer: asyncio.Future[SubmitResult], submission: _Submission) -> SubmitResult:
+        result = await self._step(submission)
         if not answer.done():
             answer.set_result(result)
         return result
 
-    async def _step(
-        self,
-        ticket: Ticket,
-        request: VideoRequest,
-        key: str,
-        log: SubmissionLog,
-        item_id: str | None,
-        waited: float,
-        callback_url: str | None,
-    ) -> SubmitResult:
+    async def _step(self, submission: _Submission) -> SubmitResult:
+        ticket, request, key = submission.ticket, submission.request, submission.key
         # The context settles the ticket as unknown if anything in here raises.
         with ticket:
             try:
-                await log.intent()
+                await submission.log.intent()
             except BaseException:
                 self._gate.never_sent(ticket)
                 raise
             if self._emit is not None:
-                self._emit(self._started(request, key, item_id, waited))
+                self._emit(self._started(submission))
             sent = self._clock()
-            result = await self._post(request, key, callback_url)
+            result = await self._post(request, key, submission.callback_url)
             self._settle(ticket, result)
             if isinstance(result, Unknown):
                 self.recently_lost.append(Lost(key, request.model, sent, self._clock()))
-        await log.answered(result)
+        await submission.log.answered(result)
         self._log(result, key)
         if self._emit is not None:
-            self._tell(self._emit, result, key, item_id)
+            self._tell(self._emit, result, key, submission.item_id)
         return result
 
     async def _post(self, request: VideoRequest, key: str, callback_url: str | None) -> SubmitResult:
@@ -206,9 +204,13 @@ class Submitter:
             case NeverSent(error=error):
                 logger.info("the provider was not reached: %s", error)
 
-    def _started(self, request: VideoRequest, key: str, item_id: str | None, waited: float) -> events.SubmissionStarted:
+    def _started(self, submission: _Submission) -> events.SubmissionStarted:
         return events.SubmissionStarted(
-            at=self._clock(), idempotency_key=key, request=request, waited=max(waited, 0.0), item_id=item_id
+            at=self._clock(),
+            idempotency_key=submission.key,
+            request=submission.request,
+            waited=max(submission.waited, 0.0),
+            item_id=submission.item_id,
         )
 
     def _tell(self, emit: Emit, result: SubmitResult, key: str, item_id: str | None) -> None:
