@@ -12,6 +12,7 @@ import psycopg
 
 from wanasync import CallbackError, Delivery
 from wanasync.cluster.schema import connection_info, label, set_up
+from wanasync.webhooks.grouping import GroupWriter
 
 __all__ = ["PostgresMailbox"]
 
@@ -43,37 +44,23 @@ class PostgresMailbox:
     def __init__(self, dsn: str) -> None:
         self._dsn = dsn
         self._where = label(dsn)
-        self._unwritten: list[tuple[Delivery, asyncio.Future[None]]] = []
-        self._writer: asyncio.Task[None] | None = None
+        self._writer = GroupWriter(self._write)
 
     def __repr__(self) -> str:
         return f"PostgresMailbox({self._where!r})"
 
     async def put(self, delivery: Delivery) -> None:
         """Show it to all who watch. Raises `CallbackError` where the database is out of reach."""
-        written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._unwritten.append((delivery, written))
-        if self._writer is None or self._writer.done():
-            self._writer = asyncio.create_task(self._write_all(), name="wanasync mailbox")
-        await written
-
-    async def _write_all(self) -> None:
-        """While one transaction is written, what else comes gathers for the next."""
-        while self._unwritten:
-            now, self._unwritten = self._unwritten, []
-            error: Exception | None = None
-            try:
-                async with asyncio.timeout(ANSWER_WITHIN):
-                    await self._write([delivery for delivery, _ in now])
-            except (psycopg.Error, TimeoutError, OSError) as raised:
-                error = self._error(raised)
-            except Exception as raised:  # noqa: BLE001 — each who waits is told
-                error = raised
-            for _, written in now:
-                if not written.done():
-                    written.set_result(None) if error is None else written.set_exception(error)
+        await self._writer.put(delivery)
 
     async def _write(self, deliveries: Sequence[Delivery]) -> None:
+        try:
+            async with asyncio.timeout(ANSWER_WITHIN):
+                await self._insert(deliveries)
+        except (psycopg.Error, TimeoutError, OSError) as error:
+            raise self._error(error) from error
+
+    async def _insert(self, deliveries: Sequence[Delivery]) -> None:
         rows = [(one.idempotency_key, one.task_id, one.received_at) for one in deliveries]
         async with self._connected() as connection, connection.transaction(), connection.cursor() as cursor:
             await cursor.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))

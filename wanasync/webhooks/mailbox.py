@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from wanasync import CallbackError, Delivery
+from wanasync.webhooks.grouping import GroupWriter
 
 __all__ = ["FileMailbox", "LocalMailbox", "Mailbox"]
 
@@ -96,28 +97,13 @@ class FileMailbox:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         given = Path(path)
         self.path: Path = given / "callbacks.db" if given.is_dir() else given
-        self._unwritten: list[tuple[Delivery, asyncio.Future[None]]] = []
-        self._writer: asyncio.Task[None] | None = None
+        self._writer = GroupWriter(self._write)
 
     async def put(self, delivery: Delivery) -> None:
-        written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._unwritten.append((delivery, written))
-        if self._writer is None or self._writer.done():
-            self._writer = asyncio.create_task(self._write_all(), name="wanasync mailbox")
-        await written
+        await self._writer.put(delivery)
 
-    async def _write_all(self) -> None:
-        """While one transaction is written, what else comes gathers for the next."""
-        while self._unwritten:
-            now, self._unwritten = self._unwritten, []
-            error: Exception | None = None
-            try:
-                await asyncio.to_thread(_write, self.path, [delivery for delivery, _ in now])
-            except Exception as raised:  # noqa: BLE001 — each who waits is told
-                error = raised
-            for _, written in now:
-                if not written.done():
-                    written.set_result(None) if error is None else written.set_exception(error)
+    async def _write(self, deliveries: Sequence[Delivery]) -> None:
+        await asyncio.to_thread(_write, self.path, deliveries)
 
     async def watch(self) -> AsyncGenerator[Delivery, None]:
         reader = await asyncio.to_thread(_Reader, self.path)
