@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +24,13 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from tests.helpers.records import everything, items, tally_of
 from wanasync.edges.journal import CHUNK, FOLDER, Journal
 from wanasync.edges.lock import holder_of
 from wanasync.errors import JournalError, RequestValidationError
 from wanasync.models import VideoRequest
 from wanasync.rules.lifecycle import TRANSITIONS, ItemEvent, ItemState, TransitionError, next_state
-from wanasync.rules.records import ItemRecord, PlannedItem, Totals
+from wanasync.rules.records import ItemRecord, PlannedItem
 from wanasync.testing import virtual_time
 
 NOW = 1_800_000_000.0
@@ -60,10 +61,6 @@ async def opened(directory: Path, *, read_only: bool = False) -> AsyncIterator[J
         yield journal
 
 
-def items(prompts: Iterable[str]) -> list[PlannedItem]:
-    return [PlannedItem(index, VideoRequest(prompt)) for index, prompt in enumerate(prompts)]
-
-
 async def advance_to(journal: Journal, key: str, state: ItemState) -> ItemRecord:
     """Bring a planned item to any state on the shortest way the table knows."""
     ways: dict[ItemState, tuple[ItemEvent, ...]] = {ItemState.PLANNED: ()}
@@ -75,22 +72,6 @@ async def advance_to(journal: Journal, key: str, state: ItemState) -> ItemRecord
     for event in ways[state]:
         record = await journal.record(key, event, **NEEDED.get(event, {}))
     return record
-
-
-async def everything(journal: Journal) -> list[ItemRecord]:
-    return [record async for record in journal.iter_items()]
-
-
-def tally_of(records: Iterable[ItemRecord]) -> tuple[dict[ItemState, int], Totals]:
-    """Counts and totals worked out from the records themselves."""
-    records = list(records)
-    counts = Counter(record.state for record in records)
-    totals = Totals(
-        round(sum(record.credits_reserved or 0 for record in records), 6),
-        round(sum(record.credits_used or 0 for record in records), 6),
-        round(sum(record.committed for record in records), 6),
-    )
-    return {state: counts[state] for state in ItemState}, totals
 
 
 # Planning

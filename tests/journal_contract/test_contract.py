@@ -5,19 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections import Counter
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import attrs
 import pytest
 
+from tests.helpers.records import everything, items, tally_of
 from tests.journal_contract.conftest import NOW, Home
 from wanasync.edges.journal.contract import BatchJournal
 from wanasync.errors import JournalError, RequestValidationError
 from wanasync.models import PaceSample, VideoRequest
 from wanasync.rules.lifecycle import TRANSITIONS, ItemEvent, ItemState, TransitionError
-from wanasync.rules.records import ItemRecord, PlannedItem, Totals
+from wanasync.rules.records import ItemRecord, PlannedItem
 
 TASK = {"task_id": "task-unified-1", "credits_reserved": 4.5, "estimated_time": 120.0}
 LINK = {"links": ("https://video.example/1.mp4",), "link_deadline": NOW + 86_400, "credits_used": 4.0}
@@ -41,10 +41,6 @@ async def opened(home: Home, *, read_only: bool = False) -> AsyncIterator[BatchJ
         await journal.close()
 
 
-def items(prompts: Iterable[str]) -> list[PlannedItem]:
-    return [PlannedItem(index, VideoRequest(prompt)) for index, prompt in enumerate(prompts)]
-
-
 async def happen(journal: BatchJournal, record: ItemRecord, event: ItemEvent) -> ItemRecord:
     if event in CLAIMS:
         return await journal.claim(record, submitted_at=NOW)
@@ -61,22 +57,6 @@ async def advance_to(journal: BatchJournal, record: ItemRecord, state: ItemState
     for event in ways[state]:
         record = await happen(journal, record, event)
     return record
-
-
-async def everything(journal: BatchJournal) -> list[ItemRecord]:
-    return [record async for record in journal.iter_items()]
-
-
-def tally_of(records: Iterable[ItemRecord]) -> tuple[dict[ItemState, int], Totals]:
-    """Counts and totals worked out from the records themselves."""
-    records = list(records)
-    counts = Counter(record.state for record in records)
-    totals = Totals(
-        round(sum(record.credits_reserved or 0 for record in records), 6),
-        round(sum(record.credits_used or 0 for record in records), 6),
-        round(sum(record.committed for record in records), 6),
-    )
-    return {state: counts[state] for state in ItemState}, totals
 
 
 # States
