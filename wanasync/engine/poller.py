@@ -1,8 +1,9 @@
 """Follows tasks until they end: one scheduler for all, whatever their number.
 
-When to look is decided by `rules.polling`, in which order by `rules.agenda`, how many at once by `rules.lane`, and what
-a look means by `rules.tracking`; here is what waits and asks. A look that fails says nothing about its task, which is
-looked at again. Only the provider's own word ends a following, or its denying the task for long.
+When to look is decided by `rules.polling`, in which order by `rules.agenda`, how many at once by `rules.lane`, what a
+look means by `rules.tracking`, and one that failed by `rules.misses`; here is what asks, in tasks of a `Crew`. A look
+that fails says nothing about its task, which is looked at again. Only the provider's own word ends a following, or its
+denying the task for long.
 
 One time base: `clock`'s unix time when the poller began, carried on by the loop's clock. So a wall clock that is set
 while we wait moves nothing.
@@ -13,12 +14,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
 from random import Random
 
 from attrs import define
 
 from wanasync.config import Config
+from wanasync.engine.crew import Crew, report
 from wanasync.errors import (
     APIConnectionError,
     APIError,
@@ -32,6 +33,7 @@ from wanasync.errors import (
 from wanasync.models import PollerStatistics, TaskSnapshot, TaskStatus
 from wanasync.rules.agenda import Agenda, Planned
 from wanasync.rules.lane import PollLane
+from wanasync.rules.misses import Complaints, Denials, is_denial
 from wanasync.rules.polling import PollingPolicy
 from wanasync.rules.progress import NO_EVIDENCE, Evidence
 from wanasync.rules.tracking import TaskTrack
@@ -58,13 +60,8 @@ CONFIRMATIONS = (2.0, 5.0, 15.0)
 """Waits between the looks at a task that a callback said has ended, while the query still says otherwise."""
 EARLY_HINTS = 1000
 """Hints at tasks that nobody follows that are remembered."""
-DENIALS, DENIED_SECONDS = 3, 600.0
-PASSING = frozenset({402, 408, 425})
-"""Refusals with a 4xx status that say nothing about the task that was asked for."""
 MAX_AGE = 7 * 86_400.0
 """A submission said to be older has a wrong date."""
-WORTH_TELLING, QUIET_SECONDS = 5, 300.0
-"""Looks that fail so often in a row, at one task or at all, are logged as a warning: a line in so many seconds."""
 LATE = 1.0
 """Looks that are overdue by more have exceeded the budget."""
 
@@ -87,13 +84,6 @@ class _Followed(Planned):
     @property
     def task_id(self) -> str:
         return self.track.task_id
-
-
-@define(eq=False)
-class _Looker:
-    """What a task that looks is at: nothing before its turn, and between two looks."""
-
-    items: list[_Followed] | None
 
 
 class Poller:
@@ -130,23 +120,26 @@ class Poller:
         self._agenda = Agenda[_Followed](self._policy.first_wait)
         self._lane = PollLane(config.polls_per_second, config.max_polls_in_flight, rng)
         self._followed: dict[str, _Followed] = {}
-        self._denials: dict[str, tuple[int, float]] = {}
+        self._denials = Denials()
+        self._complaints = Complaints()
         self._early_hints: dict[str, None] = {}
         # Those that batch queries don't know, and those whose look is under way.
         self._alone: set[str] = set()
         self._asked: set[_Followed] = set()
-        self._lookers: set[asyncio.Task[None]] = set()
-        self._looking = 0
-        self._timer: asyncio.TimerHandle | None = None
-        self._turn_is_due = False
+        self._crew = Crew(
+            "following a task",
+            self._begin_look,
+            self._look_at,
+            self._look_ended,
+            limit=self._lane.limit,
+            clock=self._now,
+        )
         self._ticks: Callable[[], float] | None = None
         self._epoch = 0.0
         self._batch_rests_until = 0.0
         self._price_raised_at = 0.0
         self._shared_listeners: tuple[Listener, ...] = ()
         self._closed = False
-        self._quiet_until = float("-inf")
-        self._failed_untold = 0
         self._polls_made = self._polls_failed = self._batch_polls = self._finished = 0
 
     def follow(
@@ -213,7 +206,7 @@ class Poller:
     def _follow_hint(self, item: _Followed) -> None:
         item.hints = 1
         self._agenda.urge(item, self._now())
-        self._wake()
+        self._crew.wake()
 
     def statistics(self) -> PollerStatistics:
         return PollerStatistics(
@@ -232,12 +225,7 @@ class Poller:
         self._closed = True
         for item in list(self._followed.values()):
             self._forget(item)
-        if self._timer is not None:
-            self._timer.cancel()
-        for looker in self._lookers:
-            looker.cancel()
-        # Should this wait be cancelled, what it waits for is cancelled already.
-        await asyncio.gather(*self._lookers, return_exceptions=True)
+        await self._crew.close()
 
     # Taking on and giving up.
 
@@ -252,11 +240,11 @@ class Poller:
         self._followed[task_id] = item
         if dated and not at_once:
             self._agenda.add(item)
-            self._come_back(max(born + self._policy.first_wait(item.estimate) - now, 0.0))
+            self._crew.come_back(max(born + self._policy.first_wait(item.estimate) - now, 0.0))
         else:
             # It may have ended long ago.
             self._agenda.plan(item, now)
-            self._wake()
+            self._crew.wake()
         if task_id in self._early_hints:
             del self._early_hints[task_id]
             self._follow_hint(item)
@@ -264,7 +252,7 @@ class Poller:
 
     def _forget(self, item: _Followed) -> None:
         del self._followed[item.task_id]
-        self._denials.pop(item.task_id, None)
+        self._denials.forget(item.task_id)
         self._alone.discard(item.task_id)
         self._agenda.drop(item)
 
@@ -277,31 +265,15 @@ class Poller:
 
     # Scheduling.
 
-    def _wake(self) -> None:
-        """Take a turn soon: something changed that may let a look begin. One that ends takes a turn anyway."""
-        if not (self._turn_is_due or self._closed or self._looking >= self._lane.limit()):
-            self._turn_is_due = True
-            self._start(None)
-
-    def _turn(self) -> list[_Followed] | None:
-        """Begin what may begin, and come back when more may.
-
-        All looks but the first are begun in tasks of their own; the first is returned, for the caller to carry out.
-        """
-        self._turn_is_due = False
-        first = None
-        now = self._now()
-        while not self._closed and self._looking < self._lane.limit() and (items := self._next_looked_at(now)):
-            self._looking += 1
+    def _begin_look(self, now: float) -> list[_Followed] | None:
+        """Whom to look at now, the look being paid for; None for nobody."""
+        items = self._next_looked_at(now)
+        if items is not None:
             self._polls_made += 1
             self._batch_polls += len(items) > 1
             self._lane.begin(now)
             self._policy.price.paid()
-            if first is None:
-                first = items
-            else:
-                self._start(items)
-        return first
+        return items
 
     def _next_looked_at(self, now: float) -> list[_Followed] | None:
         """Whom to look at now; None for nobody, and then a timer is set where time alone will change that."""
@@ -313,23 +285,8 @@ class Poller:
             return None
         if due <= now:
             self._raise_price_when_late(now, due)
-        self._come_back(max(wait, due - now))
+        self._crew.come_back(max(wait, due - now))
         return None
-
-    def _come_back(self, wait: float) -> None:
-        """Take a turn in `wait` seconds. A timer that goes off too early costs one turn, a new one each time more."""
-        loop = asyncio.get_running_loop()
-        if self._timer is not None:
-            if self._timer.when() <= loop.time() + wait:
-                return
-            self._timer.cancel()
-        self._timer = loop.call_later(wait, self._timer_went_off)
-
-    def _timer_went_off(self) -> None:
-        self._timer = None
-        items = self._turn()
-        if items is not None:
-            self._start(items)
 
     def _raise_price_when_late(self, now: float, due: float) -> None:
         if now - due > LATE and now - self._price_raised_at > 1.0 and not self._lane.paused_for(now):
@@ -364,48 +321,19 @@ class Poller:
 
     # Looking.
 
-    def _start(self, items: list[_Followed] | None) -> None:
-        looker = _Looker(items)
-        task = asyncio.create_task(self._look_on(looker))
-        self._lookers.add(task)
-        task.add_done_callback(partial(self._looker_ended, looker))
+    async def _look_at(self, items: list[_Followed]) -> None:
+        now = self._now()
+        if len(items) == 1 or self._ask_many is None:
+            await self._look(items[0], now)
+        else:
+            await self._look_at_many(self._ask_many, items, now)
 
-    async def _look_on(self, looker: _Looker) -> None:
-        """Look, and go on with what is due by then: a task for each look would cost as much as the look."""
-        while True:
-            items = looker.items = looker.items or self._turn()
-            if items is None:
-                return
-            try:
-                await self._look_at(items, self._now())
-            except Exception as error:  # noqa: BLE001 - a fault of one look is not the others'
-                self._report("following a task failed", error)
-            self._look_ended(looker, items)
-
-    def _look_ended(self, looker: _Looker, items: list[_Followed]) -> None:
-        looker.items = None
-        self._looking -= 1
+    def _look_ended(self, items: list[_Followed]) -> None:
         self._asked.difference_update(items)
         for item in items:
             # A look that was broken off, by a fault or a cancelled query, planned nothing.
             if not item.over and not item.queued:
                 self._set_back(item, RETRY_BASE, RETRY_CAP, jitter=True)
-
-    def _looker_ended(self, looker: _Looker, task: asyncio.Task[None]) -> None:
-        self._lookers.discard(task)
-        if not task.cancelled():
-            return
-        # Under us, by whoever runs the query.
-        if looker.items is not None:
-            self._look_ended(looker, looker.items)
-        self._turn_is_due = False
-        self._wake()
-
-    async def _look_at(self, items: list[_Followed], now: float) -> None:
-        if len(items) == 1 or self._ask_many is None:
-            await self._look(items[0], now)
-        else:
-            await self._look_at_many(self._ask_many, items, now)
 
     async def _look(self, item: _Followed, asked_at: float) -> None:
         try:
@@ -432,7 +360,7 @@ class Poller:
     def _expected(self, error: Exception) -> WanError:
         if isinstance(error, WanError):
             return error
-        self._report("a query raised an error that is none of wanasync's", error)
+        report("a query raised an error that is none of wanasync's", error)
         return APIConnectionError(f"the query failed: {error!r}")
 
     def _saw_many(self, items: list[_Followed], snapshots: Sequence[TaskSnapshot], asked_at: float) -> None:
@@ -452,7 +380,7 @@ class Poller:
         if item.over:
             return
         self._date(item, snapshot)
-        self._denials.pop(item.task_id, None)
+        self._denials.forget(item.task_id)
         last_unfinished = item.track.since
         look = item.track.look(snapshot, asked_at, self._config.results_grace)
         if look.final:
@@ -513,7 +441,7 @@ class Poller:
             return
         if isinstance(error, NotFoundError):
             self._missed(item, asked_at)
-        elif self._is_denial(error):
+        elif is_denial(error):
             self._denied(item, error, asked_at)
         elif not self._is_everybodys(error, asked_at):
             self._set_back(item, RETRY_BASE, RETRY_CAP, jitter=True)
@@ -521,17 +449,13 @@ class Poller:
             self._look_again(item, 0.0)
 
     def _log_failure(self, item: _Followed, error: WanError) -> None:
-        """A task whose looks fail for ever is looked at for ever: it may be done and paid for. Somebody must know."""
         logger.debug("a look at task %s failed: %s", item.task_id, error)
         if self._miss is not None:
             self._miss(item.task_id, error)
-        self._failed_untold += 1
         in_a_row = max(item.setbacks + 1, self._lane.failures)
-        if in_a_row < WORTH_TELLING or self._now() < self._quiet_until:
-            return
-        message = "looks at tasks fail and are repeated: %d since this was last said, %d in a row; task %s: %s"
-        logger.warning(message, self._failed_untold, in_a_row, item.task_id, error)
-        self._quiet_until, self._failed_untold = self._now() + QUIET_SECONDS, 0
+        if untold := self._complaints.note(in_a_row, self._now()):
+            message = "looks at tasks fail and are repeated: %d since this was last said, %d in a row; task %s: %s"
+            logger.warning(message, untold, in_a_row, item.task_id, error)
 
     def _is_everybodys(self, error: WanError, asked_at: float) -> bool:
         """Take in what a failure says about the lane. True where a pause answers it, or an end."""
@@ -557,27 +481,19 @@ class Poller:
         if look.news is not None:
             self._tell(item, look.news)
 
-    def _is_denial(self, error: WanError) -> bool:
-        """A 4xx that may be meant for this one task: 400, 403, 422 …"""
-        if not isinstance(error, APIError) or isinstance(error, AuthenticationError | RateLimitError):
-            return False
-        return 400 <= error.status < 500 and error.status not in PASSING
-
     def _denied(self, item: _Followed, error: WanError, asked_at: float) -> None:
         """Refused for long: for this task, where other looks pass; else for all, as by a firewall or a changed key."""
         now = self._now()
         self._lane.failed(asked_at, now)
-        times, since = self._denials.get(item.task_id, (0, now))
-        self._denials[item.task_id] = times + 1, since
-        if times + 1 < DENIALS or now - since < DENIED_SECONDS:
+        since = self._denials.note(item.task_id, now)
+        if since is None:
             self._set_back(item, MISSING_BASE, MISSING_CAP)
         elif self._lane.last_passed < since:
             self._give_up_all(error)
         else:
             self._end(item)
-            lost = TaskError(
-                f"the provider has refused to show it for {(now - since) / 60:.0f} minutes: {error}", item.task_id
-            )
+            minutes = f"{(now - since) / 60:.0f} minutes"
+            lost = TaskError(f"the provider has refused to show it for {minutes}: {error}", item.task_id)
             lost.__cause__ = error
             self._tell(item, lost)
 
@@ -592,7 +508,7 @@ class Poller:
             # What is wrong with this endpoint may be right with the other.
             if not isinstance(error, APIConnectionError | RateLimitError):
                 self._batch_rests_until = self._now() + BATCH_REST
-            paused = self._is_everybodys(error, asked_at) or self._is_denial(error)
+            paused = self._is_everybodys(error, asked_at) or is_denial(error)
         for item in items:
             if item.over:
                 continue
@@ -627,10 +543,7 @@ class Poller:
         try:
             listener(news)  # type: ignore[arg-type]
         except Exception as error:  # noqa: BLE001 - one listener's fault is not the others'
-            self._report("a listener of the poller raised", error)
-
-    def _report(self, message: str, error: BaseException) -> None:
-        asyncio.get_running_loop().call_exception_handler({"message": message, "exception": error})
+            report("a listener of the poller raised", error)
 
     def _now(self) -> float:
         if self._ticks is None:
