@@ -17,7 +17,7 @@ from typing import Any
 from attrs import Factory, asdict, define
 
 from wanasync import Config, Outcome, WanSession
-from wanasync.edges import download
+from wanasync.edges import part
 from wanasync.edges.journal.store import Store
 from wanasync.edges.transport import Transport
 from wanasync.rules import tracking
@@ -135,7 +135,7 @@ def _around_submissions(switch: Switch) -> None:
 
 
 def _around_renames(switch: Switch) -> None:
-    publish, place = download._Part.publish, download._place
+    publish, place = part.Part.publish, part._place
 
     def watched(self: Any, *args: Any) -> Any:
         switch.passed("before", "publish")
@@ -147,8 +147,8 @@ def _around_renames(switch: Switch) -> None:
         place(*args)
         switch.passed("within", "publish")
 
-    download._Part.publish = watched  # type: ignore[method-assign, assignment]
-    download._place = renamed  # type: ignore[assignment]
+    part.Part.publish = watched  # type: ignore[method-assign, assignment]
+    part._place = renamed  # type: ignore[assignment]
 
 
 class _FastSelector(selectors.DefaultSelector):

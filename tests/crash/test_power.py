@@ -26,7 +26,7 @@ from tests.crash.disk import SURVIVALS, Disk, restore
 from tests.helpers.emulated import session_on
 from tests.security.fuzz_journals import memory
 from wanasync import APIConnectionError, BatchItem, OutcomeState, VideoRequest
-from wanasync.edges import download
+from wanasync.edges import download, part
 from wanasync.edges.journal import FOLDER
 from wanasync.edges.journal.store import DATABASE, Store
 from wanasync.edges.transport import StreamReply, Transport
@@ -111,7 +111,7 @@ class Machine:
             self.disk.install(patch)
             for name in ("run", "_open", "close"):
                 patch.setattr(Store, name, self._committing(getattr(Store, name)))
-            patch.setattr(download._Part, "writelines", self._writing(download._Part.writelines))
+            patch.setattr(part.Part, "writelines", self._writing(part.Part.writelines))
             patch.setattr(Transport, "send", self._sending(Transport.send))
             patch.setattr(Transport, "stream", self._streaming(Transport.stream))
             yield self

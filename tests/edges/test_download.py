@@ -18,7 +18,7 @@ from aiohttp import web
 
 from tests.helpers.video_host import VideoHost, film, video_host
 from wanasync.config import Config
-from wanasync.edges import download
+from wanasync.edges import download, part
 from wanasync.edges.download import DeadLinkError, Existing, TransferError, fetch
 from wanasync.edges.transport import Transport
 from wanasync.errors import DownloadError
@@ -189,7 +189,7 @@ async def test_a_part_that_may_be_another_files_starts_anew(
         host.etag, host.video = '"second"', film(1_500_000, seed=2)
     host.ranges = change != "no ranges"
     if change == "other boot":
-        monkeypatch.setattr(download, "_boot", lambda: "another")
+        monkeypatch.setattr(part, "_boot", lambda: "another")
     video = await get(transport, host, target, task_id="task-2" if change == "other task" else "task-1")
     assert video.resumed_from == 0
     assert target.read_bytes() == host.video
@@ -255,7 +255,7 @@ async def test_a_part_with_an_unreadable_record_starts_anew(
 def _leave_part(target: Path, data: bytes, **record: Any) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     part_of(target).write_bytes(data)
-    values = {"task_id": "task-1", "identity": "elsewhere", "boot": download._boot(), "etag": '"first"', **record}
+    values = {"task_id": "task-1", "identity": "elsewhere", "boot": part._boot(), "etag": '"first"', **record}
     record_of(target).write_text(json.dumps(values))
 
 
@@ -504,9 +504,9 @@ def fill_disk_after(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
         room = size - self.tell()
         if room <= 0:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return int(super(download._Part, self).write(data[:room]))
+        return int(super(part.Part, self).write(data[:room]))
 
-    monkeypatch.setattr(download._Part, "write", write, raising=False)
+    monkeypatch.setattr(part.Part, "write", write, raising=False)
 
 
 @pytest.mark.parametrize("room", [0, 700_000, 1_999_999])
@@ -585,7 +585,7 @@ async def test_a_download_cancelled_while_it_waits_keeps_what_came(
     assert target.read_bytes() == FILM
 
 
-STEPS = ["_look", "_Part.begin", "_Part.start_over", "_Part.writelines", "_Part.publish", "_Part.close"]
+STEPS = ["already_there", "Part.begin", "Part.start_over", "Part.writelines", "Part.publish", "Part.close"]
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -593,7 +593,7 @@ async def test_a_download_cancelled_within_a_step_on_the_disk_can_be_finished_la
     step: str, host: VideoHost, transport: Transport, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loop = asyncio.get_running_loop()
-    owner, name = (download._Part, step.partition(".")[2]) if "." in step else (download, step)
+    owner, name = (part.Part, step.partition(".")[2]) if "." in step else (download, step)
     original = owner.__dict__[name]
     function = original.__func__ if isinstance(original, classmethod) else original
 
@@ -655,14 +655,14 @@ async def test_a_slow_disk_holds_the_network(
     host.video = film(40_000_000)
     loop = asyncio.get_running_loop()
     first_block, go_on = asyncio.Event(), asyncio.Event()
-    original = download._Part.writelines
+    original = part.Part.writelines
 
     def slow(self: Any, lines: Any) -> None:
         loop.call_soon_threadsafe(first_block.set)
         asyncio.run_coroutine_threadsafe(go_on.wait(), loop).result()
         original(self, lines)
 
-    monkeypatch.setattr(download._Part, "writelines", slow)
+    monkeypatch.setattr(part.Part, "writelines", slow)
     fetching = asyncio.create_task(get(transport, host, target))
     await first_block.wait()
     sent = -1

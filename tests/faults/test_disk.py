@@ -15,7 +15,7 @@ import pytest
 
 from tests.helpers.emulated import emulated, session_on
 from wanasync import Batch, JournalError, Outcome, OutcomeState, WanSession
-from wanasync.edges import download
+from wanasync.edges import part
 from wanasync.edges.journal.store import Store
 from wanasync.emulator import Emulator, FixedWindow, Trouble
 from wanasync.rules.lifecycle import ItemEvent
@@ -53,14 +53,14 @@ class FullDisk:
 
 @virtual_time
 async def test_no_room_for_videos_stops_submissions_and_loses_nothing(tmp_path: Path) -> None:
-    disk, write = FullDisk(), download._Part._write_all
+    disk, write = FullDisk(), part.Part._write_all
 
     def writing(self: Any, piece: bytes) -> None:
         disk.check()
         write(self, piece)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(download._Part, "_write_all", writing)
+        patch.setattr(part.Part, "_write_all", writing)
         async with emulated(limiter=FixedWindow(4, per=300)) as (emu, wan):
             async with wan.batch(CATS, tmp_path) as batch:
                 told = [outcome async for outcome in batch]
