@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, NoReturn
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "JSONWindow",
     "RepeatedKeyError",
     "UnreadableTextError",
+    "numbered",
     "one_line",
     "shown",
     "unreadable",
@@ -165,3 +166,13 @@ class JSONWindow:
         self._line_start -= self._at
         self._at = 0
         return True
+
+
+def numbered(pieces: Iterable[str]) -> Iterator[tuple[int, str]]:
+    """Lines with their numbers, from 1; what is longer than a line may be comes cut, see `unreadable`."""
+    number, whole = 1, True
+    for piece in pieces:
+        if whole:
+            yield number, piece
+        whole = piece.endswith(("\n", "\r"))
+        number += whole

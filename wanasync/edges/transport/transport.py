@@ -1,43 +1,42 @@
-"""The network, for calls to the API and for links to videos. The only home of aiohttp's client.
-
-Two sessions that know nothing of each other: the key goes with calls to the API's base URL and never anywhere else.
-
-For a submission it decides whether money can have been spent: *never sent* (`APIConnectionError`) where the
-connection was not made, *maybe sent* (`ReplyLostError`) for all that happens after it. Our own connector draws that
-line exactly; in a session that was given to us it is drawn by aiohttp's exception types, and where one can mean both,
-it counts as maybe sent.
-"""
+"""Calls to the API and links to videos, each through a session of its own."""
 
 from __future__ import annotations
 
 import asyncio
 import functools
 import io
-import socket
-import ssl
-import urllib.request
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from types import TracebackType
-from typing import Any, NoReturn, Self
-from urllib.parse import urlsplit
+from typing import NoReturn, Self
 
 import aiohttp
 import attrs
-from aiohttp.abc import AbstractResolver, ResolveResult
-from attrs import define, frozen
-from multidict import CIMultiDict, CIMultiDictProxy
+from aiohttp.abc import AbstractResolver
+from attrs import frozen
+from multidict import CIMultiDict
 from yarl import URL
 
 from wanasync import __version__
 from wanasync.config import Config
 from wanasync.edges.silence import SilenceLimit
-from wanasync.errors import APIConnectionError, APITimeoutError, ConfigError, DownloadError, ResponseFormatError
+from wanasync.edges.transport.connecting import Connector, GuardedResolver, InternalAddressError
+from wanasync.edges.transport.failures import (
+    ReplyLostError,
+    broken,
+    forget_headers,
+    is_unsendable,
+    origin_of,
+    unreachable,
+    was_never_sent,
+)
+from wanasync.edges.transport.proxies import Proxies
+from wanasync.errors import APIConnectionError, ConfigError, DownloadError, ResponseFormatError
 from wanasync.rules.calls import Call, CallKind
-from wanasync.rules.links import LinkRule, address_problem, link_problem, rule_for, shown
+from wanasync.rules.links import link_problem, rule_for, shown
 from wanasync.rules.replies import Reply
 
-__all__ = ["MAX_REDIRECTS", "MAX_REPLY", "ReplyLostError", "StreamReply", "Transport"]
+__all__ = ["MAX_REDIRECTS", "MAX_REPLY", "StreamReply", "Transport"]
 
 MAX_REPLY = 8 * 2**20
 """Bytes of an API reply, decompressed. The largest real one, 50 tasks, is far below."""
@@ -54,118 +53,11 @@ _WHOLE_REPLY = 5
 _STREAM_BUFFER = 2**16
 """Bytes of a video held between the network and the disk writer before the network is stopped (aiohttp doubles it)."""
 
+_LEAST_KEY = 16
+"""Characters of a key that can be told from other text by its length."""
+
 _LARGE_BODY = 2**20
 """aiohttp warns of bodies above this that are given as bytes."""
-
-
-@define(eq=False, slots=False)
-class ReplyLostError(APIConnectionError):
-    """A submission may have reached the provider, and its reply was lost."""
-
-
-class _NotConnectedError(aiohttp.ClientConnectionError):
-    """No connection was made, whatever the cause: DNS, TCP, TLS, a proxy, a timeout of these."""
-
-
-class _InternalAddressError(OSError):
-    """A link's host name leads to internal addresses only."""
-
-
-class _Connector(aiohttp.TCPConnector):
-    """Tells failures to connect from failures on a connection.
-
-    aiohttp's exception types can't: a proxy that hangs up on CONNECT raises what a server raises that hangs up on the
-    request. A tracer could, at a tenth of the cost of a request; here nothing is added to a success.
-    A `silence` limit begins once the connection is there.
-    """
-
-    def __init__(self, *, silence: SilenceLimit | None = None, **settings: Any) -> None:
-        super().__init__(**settings)
-        self._silence = silence
-
-    async def connect(self, *args: Any, **kwargs: Any) -> Any:
-        try:
-            connection = await super().connect(*args, **kwargs)
-        except Exception as error:
-            raise _NotConnectedError from error
-        if self._silence is not None:
-            self._silence.begin()
-        return connection
-
-
-class _GuardedResolver(AbstractResolver):
-    """Leaves only those addresses of a link's host to which the link rule lets us connect.
-
-    It has to be done here: whoever looks a name up before the request may get another answer than the connection.
-    `trusted` hosts, the proxies, pass.
-    """
-
-    def __init__(self, rule: LinkRule, trusted: frozenset[str]) -> None:
-        self._rule = rule
-        self._trusted = trusted
-        self._resolver = aiohttp.DefaultResolver()
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> list[ResolveResult]:
-        answers = await self._resolver.resolve(host, port, family)
-        if host in self._trusted:
-            return answers
-        allowed = [answer for answer in answers if address_problem(answer["host"], self._rule) is None]
-        if answers and not allowed:
-            raise _InternalAddressError(f"{host} leads to an internal address")
-        return allowed
-
-    async def close(self) -> None:
-        await self._resolver.close()
-
-
-@frozen
-class _Proxies:
-    """Which proxy serves which address; read once, since looking at the environment costs more than a request."""
-
-    fixed: str | None
-    by_scheme: Mapping[str, str]
-
-    @classmethod
-    def read(cls, fixed: str | None) -> _Proxies:
-        """`fixed` is for every connection; without it, the environment's or the system's proxies."""
-        proxies = cls(fixed, {} if fixed else urllib.request.getproxies())
-        if fixed:
-            _check_proxy(fixed)
-        return proxies
-
-    def proxy_for(self, url: URL) -> str | None:
-        if self.fixed:
-            return self.fixed
-        proxy = self.by_scheme.get(url.scheme) or self.by_scheme.get("all")
-        if not proxy or not url.host or self._is_bypassed(url.host):
-            return None
-        return _check_proxy(proxy if "://" in proxy else f"http://{proxy}")
-
-    def _is_bypassed(self, host: str) -> bool:
-        """Loopback always is: a proxy's loopback is another machine's, so it can't be meant."""
-        if link_problem("http", host, has_user_info=False, rule=LinkRule(loopback=True)) is None:
-            return True
-        if "no" in self.by_scheme:
-            return bool(urllib.request.proxy_bypass_environment(host, self.by_scheme))  # type: ignore[attr-defined]
-        return bool(urllib.request.proxy_bypass(host))
-
-    def hosts(self) -> frozenset[str]:
-        proxies = [self.fixed] if self.fixed else self.by_scheme.values()
-        return frozenset(urlsplit(proxy if "://" in proxy else f"//{proxy}").hostname or "" for proxy in proxies)
-
-
-def _check_proxy(proxy: str) -> str:
-    parts = urlsplit(proxy)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        # Not shown whole: it may hold a password.
-        raise ConfigError(
-            f"the proxy at {parts.hostname or 'an unreadable address'} is of kind {parts.scheme or '?'}; "
-            "only http and https proxies can be used (set proxy= or WAN_PROXY)",
-            "proxy",
-        )
-    return proxy
 
 
 @frozen
@@ -182,7 +74,7 @@ class StreamReply:
         try:
             return await self._response.content.readany()
         except Exception as error:
-            raise _broken(error, f"the download from {self._response.url.host}") from error
+            raise broken(error, f"the download from {self._response.url.host}") from error
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """The body as it arrives, see `read`."""
@@ -211,7 +103,7 @@ class Transport:
         self._config = config
         self._base = f"{config.base_url}/"
         self._rule = rule_for(config.base_url, config.allow_private_links)
-        self._proxies = _Proxies.read(config.proxy)
+        self._proxies = Proxies.read(config.proxy)
         self._own: list[aiohttp.ClientSession] = []
         self._trace_configs = list(trace_configs)
         # An outer session keeps its own proxy settings unless ours name one.
@@ -226,7 +118,7 @@ class Transport:
         headers = {"User-Agent": user_agent()}
         if config.api_key is not None:
             headers["Authorization"] = f"Bearer {config.api_key}"
-        self._guard = _GuardedResolver(self._rule, self._proxies.hosts())
+        self._guard = GuardedResolver(self._rule, self._proxies.hosts())
         self._links_guarded = download_session is None
         # Our own session sends them by default, which is cheaper than to give them with each call.
         self._headers = headers if client_session else {}
@@ -244,7 +136,7 @@ class Transport:
         # Idle for less than the read timeout: aiohttp (3.14) leaves its timer running on a connection whose last reply
         # ended while reading was paused, and a request that met it expired would seem to have lost its reply.
         keep_alive = min(_KEEP_ALIVE, self._config.read_timeout / 2)
-        connector = _Connector(silence=silence, resolver=resolver, limit=0, keepalive_timeout=keep_alive)
+        connector = Connector(silence=silence, resolver=resolver, limit=0, keepalive_timeout=keep_alive)
         session = aiohttp.ClientSession(
             connector=connector,
             headers=headers,
@@ -321,13 +213,13 @@ class Transport:
         return call.headers if not self._headers else {**self._headers, **dict(call.headers)}.items()
 
     def _fail(self, call: Call, error: Exception) -> NoReturn:
-        _forget_headers(error)
+        forget_headers(error)
         host = URL(call.url).host or "the provider"
-        if _is_unsendable(error):
+        if is_unsendable(error):
             raise ConfigError(f"the call to {host} can't be sent: its address is malformed", "base_url") from error
-        if _was_never_sent(error):
-            raise _unreachable(error, host, self._config.connect_timeout) from error
-        lost = _broken(error, f"the reply of {host}")
+        if was_never_sent(error):
+            raise unreachable(error, host, self._config.connect_timeout) from error
+        lost = broken(error, f"the reply of {host}")
         if call.kind is CallKind.SUBMIT:
             raise ReplyLostError(lost.message) from error
         raise lost from error
@@ -384,7 +276,7 @@ class Transport:
     async def _look_up(self, url: URL) -> None:
         try:
             await self._guard.resolve(url.raw_host or "", url.port or 0)
-        except _InternalAddressError as error:
+        except InternalAddressError as error:
             raise _refused(url, "leads to an internal address") from error
         except OSError as error:
             raise APIConnectionError(f"{url.host} can't be found: {error}") from error
@@ -406,13 +298,13 @@ class Transport:
             self._fail_link(url, error)
 
     def _fail_link(self, url: URL, error: Exception) -> NoReturn:
-        _forget_headers(error)
-        if isinstance(_origin(error), _InternalAddressError):
+        forget_headers(error)
+        if isinstance(origin_of(error), InternalAddressError):
             raise _refused(url, "leads to an internal address") from error
         host = url.host or "the link's host"
-        if _was_never_sent(error) or _is_unsendable(error):
-            raise _unreachable(error, host, self._config.connect_timeout) from error
-        raise _broken(error, f"the download from {host}") from error
+        if was_never_sent(error) or is_unsendable(error):
+            raise unreachable(error, host, self._config.connect_timeout) from error
+        raise broken(error, f"the download from {host}") from error
 
 
 @functools.cache
@@ -453,20 +345,6 @@ def _check_download_session(session: aiohttp.ClientSession | None) -> None:
 def _scrubbable(api_key: str | None) -> str | None:
     """A key that is told from other text by its length; real ones are. A short one could be part of a task's id."""
     return api_key if api_key is not None and len(api_key) >= _LEAST_KEY else None
-
-
-_LEAST_KEY = 16
-
-
-def _forget_headers(error: BaseException | None) -> None:
-    """aiohttp keeps the request's headers, with the key and a proxy's password, in errors about unreadable replies.
-    They are not in the error's sentence, but they would be in its repr, and so in many an error report."""
-    while error is not None:
-        if isinstance(error, aiohttp.ClientResponseError):
-            told, none = error.request_info, CIMultiDictProxy(CIMultiDict[str]())
-            error.request_info = aiohttp.RequestInfo(told.url, told.method, none, told.real_url)
-            error.args = (error.request_info, error.history)
-        error = error.__cause__
 
 
 async def _read(response: aiohttp.ClientResponse, silence: SilenceLimit, limit: float) -> bytes | None:
@@ -515,56 +393,3 @@ def _refused(url: URL, problem: str) -> DownloadError:
     return DownloadError(
         f"the link {shown(str(url))} {problem}; it was not followed (allow_private_links=True allows it)", link=str(url)
     )
-
-
-# --- what aiohttp's errors mean ------------------------------------------------------------------------------------
-
-
-def _origin(error: BaseException) -> BaseException:
-    """What a connection attempt failed of, out of the wrapping of our connector and of aiohttp's."""
-    if isinstance(error, _NotConnectedError) and error.__cause__ is not None:
-        return _origin(error.__cause__)
-    return error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
-
-
-def _is_unsendable(error: Exception) -> bool:
-    """An address that aiohttp refuses before it does anything."""
-    return isinstance(error, aiohttp.InvalidURL | aiohttp.NonHttpUrlClientError)
-
-
-def _was_never_sent(error: Exception) -> bool:
-    """Everything here is raised in aiohttp's connectors only, before the request is written."""
-    return isinstance(
-        error,
-        _NotConnectedError
-        | aiohttp.ClientConnectorError
-        | aiohttp.ClientConnectorCertificateError
-        | aiohttp.ConnectionTimeoutError
-        | aiohttp.ServerFingerprintMismatch
-        | aiohttp.ClientHttpProxyError,
-    )
-
-
-def _unreachable(error: Exception, host: str, connect_timeout: float) -> APIConnectionError:
-    origin = _origin(error)
-    if isinstance(origin, asyncio.TimeoutError):
-        return APITimeoutError(f"{host} could not be reached within {connect_timeout:g} s")
-    return APIConnectionError(f"{host} can't be reached: {_cause(origin)}")
-
-
-def _cause(origin: BaseException) -> str:
-    if isinstance(origin, ssl.SSLCertVerificationError):
-        return f"its certificate is not accepted ({origin.verify_message})"
-    if isinstance(origin, ssl.SSLError):
-        return f"no TLS connection ({origin.reason or origin})"
-    if isinstance(origin, aiohttp.ClientHttpProxyError):
-        return f"the proxy refused (HTTP {origin.status})"
-    if isinstance(origin, OSError):
-        return origin.strerror or str(origin) or type(origin).__name__
-    return str(origin) or type(origin).__name__
-
-
-def _broken(error: Exception, what: str) -> APIConnectionError:
-    if isinstance(error, asyncio.TimeoutError):
-        return APITimeoutError(f"{what} stopped coming")
-    return APIConnectionError(f"{what} was cut off ({type(error).__name__})")
