@@ -171,7 +171,7 @@ _CELL_WORDS: Mapping[str, str] = MappingProxyType(
         "extra": "JSON",
     }
 )
-"""What a cell must be that could be something else."""
+"""What the cells must be that can be wrong."""
 
 
 def _count(number: int, word: str) -> str:

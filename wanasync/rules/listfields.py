@@ -19,7 +19,7 @@ from wanasync.rules.naming import wanted_name
 
 __all__ = ["COLUMNS", "COLUMN_SET", "Judge", "ListLine", "Maker", "bad", "kind_of", "unknown_name"]
 
-REQUEST_COLUMNS = (
+COLUMNS = (
     "prompt",
     "quality",
     "aspect_ratio",
@@ -29,8 +29,9 @@ REQUEST_COLUMNS = (
     "image_urls",
     "callback_url",
     "extra",
+    "id",
+    "file",
 )
-COLUMNS = (*REQUEST_COLUMNS, "id", "file")
 COLUMN_SET = frozenset(COLUMNS)
 
 MAX_ID = 200

@@ -10,7 +10,7 @@ from typing import Any
 
 from attrs import frozen
 
-from wanasync.rules.limits import ASSUMED_WINDOW
+from wanasync.rules.window import ASSUMED_WINDOW
 
 __all__ = ["PaceRecord", "RateKind"]
 

@@ -26,9 +26,9 @@ import random
 from attrs import define, evolve, field, frozen
 
 from wanasync.models import GateStatistics, Limits
-from wanasync.rules.limits import LONGEST_WINDOW
 from wanasync.rules.pace_record import PaceRecord, RateKind
 from wanasync.rules.refusals import LONGEST_WAIT, Beliefs, Pause, Role
+from wanasync.rules.window import LONGEST_WINDOW
 
 __all__ = ["PaceRecord", "Pacer", "Permit", "RateKind"]
 

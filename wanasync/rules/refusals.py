@@ -20,8 +20,9 @@ import math
 from attrs import define, field
 
 from wanasync.models import Limits
-from wanasync.rules.limits import ASSUMED_WINDOW, LONGEST_WINDOW, Bucket, Hints, Period, Probing, Quota, Window
+from wanasync.rules.limits import Bucket, Hints, Probing, Quota
 from wanasync.rules.pace_record import PaceRecord, RateKind
+from wanasync.rules.window import ASSUMED_WINDOW, LONGEST_WINDOW, Period, Window
 
 __all__ = ["Beliefs", "Pause", "Role"]
 
