@@ -17,6 +17,7 @@ import time
 import weakref
 from collections import OrderedDict, deque
 from collections.abc import Callable
+from functools import partial
 from typing import ClassVar, Protocol
 
 from attrs import define, evolve, field
@@ -294,53 +295,36 @@ class Gate:
 
     def accepted(self, ticket: Ticket, task_id: str) -> None:
         """The provider made the task `task_id` of it."""
-        with self._lock:
-            now = self._now()
-            ticket.settle(SettledAs.ACCEPTED)
-            self._pacer.accepted(ticket.number, now, task_id)
-            self._admit_due(now)
+        self._settle(ticket, SettledAs.ACCEPTED, partial(self._pacer.accepted, task_id=task_id))
 
     def throttled(self, ticket: Ticket, retry_after: float | None = None, *, firm: bool = False) -> None:
         """The provider put it off (429, documented 503): nothing was made.
 
         `retry_after` is the wait it asked for in seconds; `firm` when that came in a header, see `Pacer.throttled`.
         """
-        with self._lock:
-            now = self._now()
-            ticket.settle(SettledAs.THROTTLED)
-            self._pacer.throttled(ticket.number, now, retry_after, firm=firm)
-            self._admit_due(now)
+        self._settle(ticket, SettledAs.THROTTLED, partial(self._pacer.throttled, hint=retry_after, firm=firm))
 
     def refused(self, ticket: Ticket) -> None:
         """The provider refused it for good (400, 402, …)."""
-        with self._lock:
-            now = self._now()
-            ticket.settle(SettledAs.REFUSED)
-            self._pacer.refused(ticket.number, now)
-            self._admit_due(now)
+        self._settle(ticket, SettledAs.REFUSED, self._pacer.refused)
 
     def never_sent(self, ticket: Ticket) -> None:
         """The provider was not reached."""
-        with self._lock:
-            now = self._now()
-            ticket.settle(SettledAs.NEVER_SENT)
-            self._pacer.never_sent(ticket.number, now)
-            self._admit_due(now)
+        self._settle(ticket, SettledAs.NEVER_SENT, self._pacer.never_sent)
 
     def release(self, ticket: Ticket) -> None:
         """Give an admitted ticket back unused; nothing was sent and nothing is wrong."""
-        with self._lock:
-            now = self._now()
-            ticket.settle(SettledAs.NEVER_SENT)
-            self._pacer.never_sent(ticket.number, now, failed=False)
-            self._admit_due(now)
+        self._settle(ticket, SettledAs.NEVER_SENT, partial(self._pacer.never_sent, failed=False))
 
     def unknown(self, ticket: Ticket) -> None:
         """It was sent and its reply lost."""
+        self._settle(ticket, SettledAs.UNKNOWN, self._pacer.unknown)
+
+    def _settle(self, ticket: Ticket, outcome: SettledAs, tell: Callable[[int, float], None]) -> None:
         with self._lock:
             now = self._now()
-            ticket.settle(SettledAs.UNKNOWN)
-            self._pacer.unknown(ticket.number, now)
+            ticket.settle(outcome)
+            tell(ticket.number, now)
             self._admit_due(now)
 
     def finished(self, task_id: str) -> None:
