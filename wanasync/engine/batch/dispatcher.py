@@ -22,7 +22,7 @@ from wanasync.engine.submitter import NeverSent, SubmitResult, Submitter
 from wanasync.errors import APIError, BudgetExceededError, JournalError, NotFoundError, WanError
 from wanasync.models import OutcomeState, TaskSnapshot
 from wanasync.rules.budget import Verdict
-from wanasync.rules.claims import ON_THE_WIRE, StaleClaimError, StrayTaskError
+from wanasync.rules.claims import StaleClaimError, StrayTaskError
 from wanasync.rules.ledger import HeldBackError
 from wanasync.rules.lifecycle import ItemState, TransitionError
 from wanasync.rules.outcomes import outcome
@@ -143,9 +143,7 @@ class Dispatcher:
     def _not_started(self, candidate: Candidate) -> None:
         """An unknown one that was to be sent again stays unknown."""
         state = None if candidate.record.state is ItemState.UNKNOWN else OutcomeState.NOT_STARTED
-        self._run.tell(
-            outcome(candidate.record, self._run.directory, state=state, error=self._run.stop_error), candidate.record
-        )
+        self._run.tell_of(candidate.record, state=state, error=self._run.stop_error)
 
     async def _admit(self) -> Ticket | None:
         """A ticket from the gate; None when the batch was stopped meanwhile."""
@@ -219,8 +217,7 @@ class Dispatcher:
         if record.state is ItemState.PLANNED:
             self._planned.append(candidate)  # and was turned away
         else:
-            state = OutcomeState.PENDING if record.state in ON_THE_WIRE else None
-            run.tell(outcome(record, run.directory, state=state), record)
+            run.tell_as_it_stands(record)
 
     def _tell_unwritten(self, candidate: Candidate, task_id: str, error: JournalError) -> None:
         """Paid for, and the journal can't say so any more: the user is the last to whom its id can be given."""
@@ -292,7 +289,7 @@ class Dispatcher:
         self._not_found += isinstance(error, NotFoundError)
         if self._not_found >= NOT_FOUND_AT_MOST and not self._run.tally.accepted:
             self._run.stop("nothing at this address", error)
-        self._run.tell(outcome(candidate.record, self._run.directory, error=error), candidate.record)
+        self._run.tell_of(candidate.record, error=error)
 
     async def _reply_lost(self, candidate: Candidate) -> None:
         """May be paid. Held, its price stays held against the budget; else the same key goes again."""
@@ -303,7 +300,7 @@ class Dispatcher:
         if run.config.on_unknown == "hold":
             self._lost.add(candidate.record)
         elif candidate.lost_replies >= run.config.connect_attempts:
-            run.tell(outcome(candidate.record, run.directory), candidate.record)
+            run.tell_of(candidate.record)
         else:
             await run.pause(next(self._waits))
             self._back(candidate)

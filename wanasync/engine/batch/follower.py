@@ -15,7 +15,6 @@ from wanasync.models import TaskSnapshot, TaskStatus
 from wanasync.rules.failures import may_try_again, wait_before
 from wanasync.rules.lifecycle import ItemEvent, ItemState
 from wanasync.rules.links import death_of
-from wanasync.rules.outcomes import outcome
 from wanasync.rules.patience import patience_left
 from wanasync.rules.records import ItemRecord
 
@@ -100,7 +99,7 @@ class Follower:
 
     async def _left_pending(self, key: str, error: WanError) -> None:
         record = await self._run.journal.get(key)
-        self._run.tell(outcome(record, self._run.directory, error=error), record)
+        self._run.tell_of(record, error=error)
 
     async def lose_patience(self) -> None:
         """Let go of tasks that do not end, as long as the batch goes on: it would never end itself."""
@@ -128,7 +127,7 @@ class Follower:
 
     async def _lost(self, key: str, error: TaskError) -> None:
         record = await self._run.journal.record(key, ItemEvent.LOST, error_message=str(error))
-        self._run.tell(outcome(record, self._run.directory, error=error), record)
+        self._run.tell_of(record, error=error)
 
     async def _finished(self, key: str, snapshot: TaskSnapshot) -> None:
         if snapshot.status is not TaskStatus.COMPLETED:
@@ -168,7 +167,7 @@ class Follower:
         if self.may_try_again(record) and run.stopped is None:
             self._again(await self.tried_again(record))
         else:
-            run.tell(outcome(record, run.directory, error=error), record)
+            run.tell_of(record, error=error)
 
     def may_try_again(self, record: ItemRecord) -> bool:
         failed = record.state is ItemState.FAILED

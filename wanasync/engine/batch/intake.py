@@ -17,7 +17,7 @@ from wanasync.models import BatchItem, Outcome, OutcomeState, VideoRequest
 from wanasync.rules.known_list import MOST_UNLISTED, KnownList
 from wanasync.rules.lifecycle import PAID_STATES, ItemEvent, ItemState
 from wanasync.rules.marks import Marks
-from wanasync.rules.outcomes import Next, next_step, outcome
+from wanasync.rules.outcomes import Next, next_step
 from wanasync.rules.provenance import objection
 from wanasync.rules.records import ItemRecord, PlannedItem
 
@@ -208,7 +208,7 @@ class Intake:
         match next_step(record.state, run.config.on_unknown):
             case Next.SUBMIT if obstacle is not None:
                 logger.warning("item %s is not submitted: %s", record.seq, obstacle)
-                run.tell(outcome(record, run.directory, state=OutcomeState.REJECTED, error=obstacle), record)
+                run.tell_of(record, state=OutcomeState.REJECTED, error=obstacle)
             case Next.SUBMIT | Next.RESUBMIT:
                 self._dispatcher.add(record)
             case Next.FOLLOW:
@@ -223,7 +223,7 @@ class Intake:
                 self._lost.add(record, recovered=True)
             case Next.REPORT:
                 run.tally.resumed += 1
-                run.tell(outcome(record, run.directory, resumed=True), record)
+                run.tell_of(record, resumed=True)
 
 
 async def check_provider(run: Run) -> None:

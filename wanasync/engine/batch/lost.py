@@ -13,7 +13,7 @@ from wanasync.engine.recent import RecentTasks
 from wanasync.engine.submitter import Submitter
 from wanasync.errors import SubmissionUnknownError
 from wanasync.rules.lifecycle import ItemEvent, TransitionError
-from wanasync.rules.outcomes import outcome, unknown_reason
+from wanasync.rules.outcomes import unknown_reason
 from wanasync.rules.records import ItemRecord
 from wanasync.rules.resolution import Resolution, Unanswered
 
@@ -119,4 +119,4 @@ class LostAndFound:
         run, resumed = self._run, record.key in self._recovered
         run.tally.resumed += resumed
         error = SubmissionUnknownError(unknown_reason(record), record.idempotency_key, candidates=candidates)
-        run.tell(outcome(record, run.directory, error=error, resumed=resumed), record)
+        run.tell_of(record, error=error, resumed=resumed)

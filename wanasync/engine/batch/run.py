@@ -20,7 +20,9 @@ from wanasync.engine.pace_log import PaceLog
 from wanasync.errors import AuthenticationError, InsufficientCreditError, JournalError, PermissionDeniedError, WanError
 from wanasync.models import Outcome, OutcomeState
 from wanasync.rules.budget import Budget
+from wanasync.rules.claims import ON_THE_WIRE
 from wanasync.rules.lifecycle import TransitionError
+from wanasync.rules.outcomes import outcome
 from wanasync.rules.records import ItemRecord
 from wanasync.rules.tally import Tally
 from wanasync.rules.templates import NameTemplate
@@ -83,6 +85,21 @@ class Run:
         self.pace_log.note()
         self.teller.item_finished(told, record)
         self.end_if_done()
+
+    def tell_of(
+        self,
+        record: ItemRecord,
+        *,
+        state: OutcomeState | None = None,
+        error: WanError | None = None,
+        resumed: bool = False,
+    ) -> None:
+        """Tell what became of an item by its row, and by what is given beside it."""
+        self.tell(outcome(record, self.directory, state=state, error=error, resumed=resumed), record)
+
+    def tell_as_it_stands(self, record: ItemRecord) -> None:
+        """Tell of an item that another process has in hand."""
+        self.tell_of(record, state=OutcomeState.PENDING if record.state in ON_THE_WIRE else None)
 
     def hand_out(self, told: Outcome, record: ItemRecord | None) -> None:  # noqa: ARG002 - for those who go by rows
         self.outcomes.put_nowait(told)

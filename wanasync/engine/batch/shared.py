@@ -44,7 +44,6 @@ from wanasync.rules.claims import ON_THE_WIRE
 from wanasync.rules.destination import Destination
 from wanasync.rules.ledger import BUDGET, LIMIT
 from wanasync.rules.lifecycle import ItemState, TransitionError
-from wanasync.rules.outcomes import outcome
 from wanasync.rules.records import ItemRecord
 from wanasync.rules.tally import Tally
 
@@ -112,23 +111,19 @@ class _SharedRun(Run):
         logger.info("item %s: %s; another process works on it", key, error.message)
         self.tell_as_it_stands(await self.journal.get(key))
 
-    def tell_as_it_stands(self, record: ItemRecord) -> None:
-        state = OutcomeState.PENDING if record.state in ON_THE_WIRE else None
-        self.tell(outcome(record, self.directory, state=state), record)
-
 
 class _UntilAccepted(Follower):
     """For processes that only submit: others follow."""
 
     def follow(self, record: ItemRecord, *, at_once: bool = False) -> None:  # noqa: ARG002 - it is left to others
-        self._run.tell(outcome(record, self._run.directory), record)
+        self._run.tell_of(record)
 
 
 class _UntilMade(Collector):
     """For processes that don't save: others do."""
 
     async def save(self, record: ItemRecord) -> None:
-        self._run.tell(outcome(record, self._run.directory), record)
+        self._run.tell_of(record)
 
 
 class SharedBatch:
