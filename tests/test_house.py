@@ -20,7 +20,7 @@ from wanasync import errors, events
 PACKAGE = Path(wanasync.__file__).parent
 
 STOREYS = ("words", "rules", "edges", "engine", "doors")
-WORDS = {"errors", "config", "models", "events"}
+WORDS = {"errors", "config", "jsonobject", "models", "events"}
 DOORS = {"cli", "webhooks", "emulator", "gallery", "telemetry", "testing", "cluster", "__main__"}
 
 HOMES = {

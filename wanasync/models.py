@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import enum
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, NoReturn
+from typing import Any
 
 from attrs import field, frozen
 
 from wanasync.errors import RequestValidationError, WanError
+from wanasync.jsonobject import JSONObject
 from wanasync.rules import catalog
 
 __all__ = [
@@ -44,42 +45,6 @@ __all__ = [
 ]
 
 
-class JSONObject(dict[str, Any]):
-    """An immutable JSON object, nested ones included; arrays become tuples. `json.dumps` writes it as it was."""
-
-    def __init__(self, content: Mapping[str, Any] | Iterable[tuple[str, Any]] = ()) -> None:
-        items = content.items() if isinstance(content, dict) else dict(content).items()
-        super().__init__({key: value if type(value) in _SCALARS else _frozen_json(value) for key, value in items})
-
-    @classmethod
-    def of_frozen(cls, content: dict[str, Any]) -> JSONObject:
-        """One of values that nobody can change any more; they are not looked at again."""
-        made = cls.__new__(cls)
-        dict.update(made, content)
-        return made
-
-    def _refuse(self, *_: object, **__: object) -> NoReturn:
-        raise TypeError("a JSONObject can't be changed; make a new one")
-
-    __setitem__: ClassVar[Callable[..., NoReturn]] = _refuse
-    __delitem__: ClassVar[Callable[..., NoReturn]] = _refuse
-    update: ClassVar[Callable[..., NoReturn]] = _refuse
-    setdefault: ClassVar[Callable[..., NoReturn]] = _refuse
-    pop: ClassVar[Callable[..., NoReturn]] = _refuse
-    popitem: ClassVar[Callable[..., NoReturn]] = _refuse
-    clear: ClassVar[Callable[..., NoReturn]] = _refuse
-    __ior__: ClassVar[Callable[..., NoReturn]] = _refuse
-
-    def __hash__(self) -> int:  # type: ignore[override]
-        return hash(json.dumps(self, sort_keys=True))
-
-    def __reduce__(self) -> tuple[type[JSONObject], tuple[dict[str, Any]]]:
-        return JSONObject, (dict(self),)
-
-
-_SCALARS = frozenset({str, int, float, bool, type(None)})
-
-
 _EMPTY = JSONObject()
 
 
@@ -88,17 +53,7 @@ def _as_json_object(value: Mapping[str, Any]) -> JSONObject:
     return value if type(value) is JSONObject else JSONObject(value)
 
 
-def _frozen_json(value: Any) -> Any:
-    if type(value) is JSONObject:
-        return value
-    if isinstance(value, Mapping):
-        return JSONObject(value)
-    if isinstance(value, list | tuple):
-        return tuple([_frozen_json(item) for item in value])
-    return value
-
-
-def _json_object(value: Mapping[str, Any]) -> JSONObject:
+def _checked_json_object(value: Mapping[str, Any]) -> JSONObject:
     if type(value) is JSONObject and not value:
         return value
     if not isinstance(value, Mapping):
@@ -134,7 +89,7 @@ class VideoRequest:
     model: str = field(default=catalog.DEFAULT_MODEL, kw_only=True)
     image_urls: tuple[str, ...] = field(default=(), kw_only=True, converter=_as_tuple)
     callback_url: str | None = field(default=None, kw_only=True)
-    extra: JSONObject = field(default=_EMPTY, kw_only=True, converter=_json_object)
+    extra: JSONObject = field(default=_EMPTY, kw_only=True, converter=_checked_json_object)
 
     def __attrs_post_init__(self) -> None:
         catalog.check(self.model, self.fields(), self.extra)
