@@ -71,7 +71,7 @@ def _main(
 @guarded
 def run_command(
     ctx: typer.Context,
-    source: Annotated[str, typer.Argument(metavar="LIST", help="A .txt, .csv, .jsonl or .json list; - reads stdin.")],
+    source: opt.ListSource,
     to: opt.ToPlace = "videos",
     state: opt.State = None,
     name: Annotated[
@@ -88,12 +88,7 @@ def run_command(
         float | None, typer.Option(min=0, metavar="CREDITS", help="Stop before more than this can be spent.")
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Submit at most this many in this run.")] = None,
-    retry_failed: Annotated[
-        int,
-        typer.Option(
-            min=0, metavar="N", help="Ask up to N further tasks of an item that failed by the provider's own fault."
-        ),
-    ] = 0,
+    retry_failed: opt.RetryFailed = 0,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", metavar=opt.FLAG, help="Check the list and say what would be sent.")
     ] = False,
@@ -132,7 +127,7 @@ def run_command(
         Connection(api_key, base_url, emulator, on_unknown, max_rpm, max_concurrent),
         command=_command_line(ctx.obj),
         format=form,
-        defaults=checked_defaults(_request_fields(quality, aspect_ratio, duration, model, no_prompt_extend)),
+        defaults=checked_defaults(opt.request_fields(quality, aspect_ratio, duration, model, no_prompt_extend)),
         budget=budget,
         limit=limit,
         retry_failed=retry_failed,
@@ -173,7 +168,7 @@ def generate(
     from wanasync.cli.interrupts import run_interruptible
     from wanasync.cli.tasks import generate
 
-    request = _request(prompt, _request_fields(quality, aspect_ratio, duration, model, no_prompt_extend))
+    request = _request(prompt, opt.request_fields(quality, aspect_ratio, duration, model, no_prompt_extend))
     connection = Connection(api_key, base_url, emulator, on_unknown)
     screen = _screen(json, plain, quiet, verbose)
     return run_interruptible(lambda _: generate(request, to, connection, screen, timeout, state))
@@ -198,7 +193,7 @@ def submit(
     from wanasync.cli.interrupts import run_interruptible
     from wanasync.cli.tasks import submit
 
-    fields = _request_fields(quality, aspect_ratio, duration, model, no_prompt_extend)
+    fields = opt.request_fields(quality, aspect_ratio, duration, model, no_prompt_extend)
     requests = [_request(prompt, fields) for prompt in prompts]
     connection = Connection(api_key, base_url, on_unknown=on_unknown)
     return run_interruptible(lambda _: submit(requests, connection, _screen(json)))
@@ -391,19 +386,6 @@ def _screen(json: bool = False, plain: bool = False, quiet: bool = False, verbos
     from wanasync.cli.screen import screen_for
 
     return screen_for(json=json, plain=plain, quiet=quiet, verbose=verbose)
-
-
-def _request_fields(
-    quality: str | None, aspect_ratio: str | None, duration: int | None, model: str | None, no_prompt_extend: bool
-) -> dict[str, Any]:
-    fields = {
-        "quality": quality,
-        "aspect_ratio": aspect_ratio,
-        "duration": duration,
-        "model": model,
-        "prompt_extend": False if no_prompt_extend else None,
-    }
-    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _request(prompt: str, fields: dict[str, Any]) -> Any:

@@ -43,7 +43,7 @@ def init(
 @cluster.command()
 @guarded
 def submit(
-    source: Annotated[str, typer.Argument(metavar="LIST", help="A .txt, .csv, .jsonl or .json list; - reads stdin.")],
+    source: opt.ListSource,
     to: opt.ToPlace = "videos",
     batch: Batch = None,
     budget: Annotated[
@@ -81,13 +81,7 @@ def submit(
     from wanasync.cli.screen import screen_for
 
     place = Place.of(database, batch)
-    fields = {
-        "quality": quality,
-        "aspect_ratio": aspect_ratio,
-        "duration": duration,
-        "model": model,
-        "prompt_extend": False if no_prompt_extend else None,
-    }
+    fields = opt.request_fields(quality, aspect_ratio, duration, model, no_prompt_extend)
     requests = RequestList(source, format=form, defaults=checked_defaults(fields))
     screen = screen_for(json=json, quiet=quiet)
     return run_interruptible(lambda _: submit(place, requests, Terms(budget, limit), to, screen))
@@ -108,12 +102,7 @@ def worker(
         Path | None,
         typer.Option(metavar="DIR", help="Where videos pass through on their way to an object store (default .)."),
     ] = None,
-    retry_failed: Annotated[
-        int,
-        typer.Option(
-            min=0, metavar="N", help="Ask up to N further tasks of an item that failed by the provider's own fault."
-        ),
-    ] = 0,
+    retry_failed: opt.RetryFailed = 0,
     rescue_after: Annotated[
         float, typer.Option(min=1, metavar="SECONDS", help="Silent for so long, a worker counts as dead.")
     ] = 30.0,

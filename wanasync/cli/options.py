@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -17,6 +17,8 @@ __all__ = [
     "Duration",
     "Emulated",
     "Json",
+    "ListFormat",
+    "ListSource",
     "MaxConcurrent",
     "MaxRpm",
     "Model",
@@ -25,12 +27,14 @@ __all__ = [
     "Plain",
     "Quality",
     "Quiet",
+    "RetryFailed",
     "State",
     "Table",
     "ToDirectory",
     "ToPlace",
     "Verbose",
     "VideosHere",
+    "request_fields",
 ]
 
 _PROVIDER = "Provider"
@@ -150,6 +154,7 @@ Verbose = Annotated[
     ),
 ]
 
+ListSource = Annotated[str, typer.Argument(metavar="LIST", help="A .txt, .csv, .jsonl or .json list; - reads stdin.")]
 ListFormat = Annotated[
     str | None,
     typer.Option(
@@ -167,6 +172,12 @@ VideosHere = Annotated[
     Path | None,
     typer.Option("--to", "-o", metavar="DIR", help="Where a shared batch's videos are here, if not where it was told."),
 ]
+RetryFailed = Annotated[
+    int,
+    typer.Option(
+        min=0, metavar="N", help="Ask up to N further tasks of an item that failed by the provider's own fault."
+    ),
+]
 ToDirectory = Annotated[Path, typer.Option("--to", "-o", metavar="DIR", help="Where the videos go.")]
 ToPlace = Annotated[
     str,
@@ -182,3 +193,17 @@ Table = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="Write a row for each item: .csv, .jsonl or .parquet.", rich_help_panel=_SCREEN),
 ]
+
+
+def request_fields(
+    quality: str | None, aspect_ratio: str | None, duration: int | None, model: str | None, no_prompt_extend: bool
+) -> dict[str, Any]:
+    """The fields of requests that were given as flags."""
+    fields = {
+        "quality": quality,
+        "aspect_ratio": aspect_ratio,
+        "duration": duration,
+        "model": model,
+        "prompt_extend": False if no_prompt_extend else None,
+    }
+    return {name: value for name, value in fields.items() if value is not None}
