@@ -26,7 +26,7 @@ from tests.crash.disk import SURVIVALS, Disk, restore
 from tests.helpers.emulated import session_on
 from tests.security.fuzz_journals import memory
 from wanasync import APIConnectionError, BatchItem, OutcomeState, VideoRequest
-from wanasync.edges import download, part
+from wanasync.edges import part
 from wanasync.edges.journal import FOLDER
 from wanasync.edges.journal.store import DATABASE, Store
 from wanasync.edges.transport import StreamReply, Transport
@@ -291,7 +291,7 @@ def test_a_run_goes_on_after_a_power_cut(cut: str, survival: str, tmp_path: Path
             assert watched.left, f"the run never came to {cut}: {watched.moments}"
             restore(watched.left[survival], tmp_path / "after")
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(download, "_boot", lambda: "another")
+                patch.setattr(part, "_boot", lambda: "another")
                 told = await batch_on(emu, tmp_path / "after")
             assert told.total() == 3
             assert set(told) <= {OutcomeState.SAVED, OutcomeState.UNKNOWN}
