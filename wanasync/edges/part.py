@@ -86,9 +86,10 @@ class Part(io.FileIO):
 
     def __init__(self, path: Path, wanted: PartRecord) -> None:
         super().__init__(path, "r+", opener=_open_part)
-        self.path = path
-        self.wanted = self.record = wanted
-        self.kept = 0
+        self.path: Path = path
+        self.wanted: PartRecord = wanted
+        self.record: PartRecord = wanted
+        self.kept: int = 0
         self._hash = hashlib.sha256()
         self._resumed_from = 0
 

@@ -34,7 +34,7 @@ class WrongTypeError(Exception):
 
     def __init__(self, path: str, reason: str) -> None:
         super().__init__(f"${path}: {reason}")
-        self.field = re.split(r"[.\[]", path.lstrip("."), maxsplit=1)[0]
+        self.field: str = re.split(r"[.\[]", path.lstrip("."), maxsplit=1)[0]
 
 
 def _kind(value: object) -> str:
