@@ -21,6 +21,7 @@ from wanasync.rules.records import (
     identity_json,
     identity_of,
     item_key,
+    keep_at_hand,
     replanned,
 )
 
@@ -89,6 +90,19 @@ def test_the_idempotency_key_stays_for_an_attempt_and_changes_with_it() -> None:
     assert (retried.attempt, retried.task_id, retried.credits_reserved, retried.error_message) == (2, None, None, None)
     assert retried.idempotency_key != failed.idempotency_key
     assert attrs.evolve(record, journal_id="another").idempotency_key != record.idempotency_key
+
+
+def test_a_request_kept_at_hand_is_not_read_again_and_the_others_are_for_a_while() -> None:
+    record = a_record(request_json=PlannedItem(0, VideoRequest("kept at hand")).request_json)
+    kept = VideoRequest("kept at hand")
+    keep_at_hand(record.request_json, kept)
+    assert record.request is kept
+    for number in range(5000):
+        keep_at_hand(str(number), kept)
+    again = record.request
+    assert again == kept
+    assert again is not kept, "a million at rest would fill the memory"
+    assert record.request is again
 
 
 def test_the_good_way_gathers_what_is_known() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import operator
 from collections.abc import Mapping
@@ -29,6 +28,7 @@ __all__ = [
     "identity_of",
     "item_key",
     "item_key_of",
+    "keep_at_hand",
     "replanned",
 ]
 
@@ -168,7 +168,25 @@ class Totals:
 
 
 # An item on its way is asked for its request several times; a million at rest are not kept in memory.
-_request = functools.lru_cache(maxsize=1024)(request_from_json)
+_MOST_AT_HAND = 2048
+_at_hand: dict[str, VideoRequest] = {}
+
+
+def keep_at_hand(request_json: str, request: VideoRequest) -> None:
+    """Soon a record will be asked for its request: it need not be read from its JSON then."""
+    # Each step is one for all threads, and the clearing costs a reading of each anew, once in a long while.
+    if len(_at_hand) >= _MOST_AT_HAND:
+        _at_hand.clear()
+    _at_hand[request_json] = request
+
+
+def _request(request_json: str) -> VideoRequest:
+    request = _at_hand.get(request_json)
+    if request is None:
+        request = request_from_json(request_json)
+        keep_at_hand(request_json, request)
+    return request
+
 
 _NOT_COMMITTED = frozenset({ItemState.PLANNED, ItemState.REJECTED, ItemState.FAILED})
 

@@ -55,7 +55,11 @@ def request_body(request: VideoRequest) -> dict[str, Any]:
 def request_to_json(request: VideoRequest) -> str:
     """`request` as one line of canonical JSON: equal requests give equal text."""
     fields = _converter.unstructure(request, VideoRequest)
-    return json.dumps(fields, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return _to_canonical(fields)
+
+
+# Made once: `json.dumps` makes one at each call that asks for anything but its defaults.
+_to_canonical = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False).encode
 
 
 def request_from_json(text: str) -> VideoRequest:

@@ -12,7 +12,7 @@ from wanasync.edges.journal.schema import key_number
 from wanasync.errors import RequestValidationError
 from wanasync.rules.lifecycle import PAID_STATES, ItemState
 from wanasync.rules.naming import file_name, lasting_name, name_key, numbered, wanted_name
-from wanasync.rules.records import ItemRecord, PlannedItem, identity_of, item_key, replanned
+from wanasync.rules.records import ItemRecord, PlannedItem, identity_of, item_key, keep_at_hand, replanned
 
 __all__ = ["Known", "Planning"]
 
@@ -105,6 +105,7 @@ class Planning:
             del self._claims[name_key(file)]
         self.added.append(record)
         self._made.append((item.key, made))
+        keep_at_hand(item.request_json, item.request)
         return record
 
     def _meet_again(self, known: ItemRecord, item: PlannedItem) -> ItemRecord:
