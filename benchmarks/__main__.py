@@ -15,7 +15,7 @@ import warnings
 
 from benchmarks.results import Report
 
-NAMES = ("pace", "follow", "crowd", "save", "overhead", "peers", "journal", "scale", "cluster_gate")
+NAMES = ("pace", "follow", "crowd", "save", "overhead", "peers", "journal", "scale", "cluster", "cluster_gate")
 
 
 def run(name: str, *, quick: bool) -> Report:

@@ -1,14 +1,18 @@
 """One limit for many processes: `python -m benchmarks.cluster_gate`.
 
 First in virtual time, up to 100 processes against limits that nobody told them: the rule itself, with a network and a
-database that answers one at a time in between. Then gates on a PostgreSQL of the benchmark's own (Debian's package
-`postgresql`): what a place costs there.
+database that answers one at a time in between. Then on a PostgreSQL of the benchmark's own (Debian's package
+`postgresql`): processes that run a batch each against the emulator, whose ledger tells what they made of its limit; and
+gates alone, what a place costs there.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import json
+import sys
+import tempfile
 import time
 from collections.abc import Iterator
 
@@ -16,6 +20,7 @@ from benchmarks.results import Figure, Report, at_least, at_most, figure
 from tests.helpers.pacing_simulation import Bucket, Concurrent, FixedWindow, Scenario, SlidingWindow
 from tests.helpers.postgres import running
 from tests.helpers.shared_simulation import Cluster, measure_shared
+from wanasync.emulator import Emulator, limiters
 from wanasync.engine.shared_gate import SharedGate, SharedLimit
 from wanasync.models import Limits
 
@@ -40,6 +45,43 @@ def simulated(seeds: int, *, quick: bool) -> Iterator[Figure]:
             yield figure(name, subject, "% of the limit", [100 * run.utilisation for run in runs], use)
             yield figure(name, subject, "% refused", [100 * run.refused_share for run in runs], refusals)
             yield figure(name, subject, "questions a place", [run.questions / len(run.accepted_at) for run in runs])
+
+
+LIMIT, PER = 60, 10.0
+
+
+async def share(dsn: str, processes: int, tasks: int) -> tuple[float, float]:
+    """Per cent of the emulator's limit that processes used from the first full window on, and that were refused."""
+    async with Emulator(durations=0.3, limiter=limiters.SlidingWindow(LIMIT, PER)) as emu:
+        with tempfile.TemporaryDirectory() as folder:
+            told = [
+                run_batch(dsn, emu.base_url, emu.api_key, f"{folder}/{number}", str(tasks // processes))
+                for number in range(processes)
+            ]
+            assert all(states == {"saved": tasks // processes} for states in await asyncio.gather(*told))
+        times = sorted(entry.created for entry in emu.ledger.entries)
+        refused = emu.ledger.refused["submit"]
+        assert emu.ledger.paid_twice() == {}
+    used = (len(times) - LIMIT) / (times[-1] - times[0]) / (LIMIT / PER)
+    return 100 * used, 100 * refused / (refused + len(times))
+
+
+async def run_batch(*arguments: str) -> dict[str, int]:
+    command = (sys.executable, "-m", "tests.postgres.sharer", *arguments)
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    shown, _ = await process.communicate()
+    states: dict[str, int] = json.loads(shown)["states"]
+    return states
+
+
+def shared(tasks: int) -> Iterator[Figure]:
+    case = f"PostgreSQL, emulator: sliding {LIMIT} / {PER:.0f} s"
+    with running() as server:
+        for processes in sorted(TARGETED):
+            used, refused = asyncio.run(share(server.new_database(), processes, tasks))
+            subject = f"wanasync, {processes} processes"
+            yield figure(case, subject, "% of the limit", [used], at_least(95))
+            yield figure(case, subject, "% refused", [refused], at_most(2))
 
 
 async def places(dsn: str, gates: int, waiters: int, seconds: float) -> tuple[float, float]:
@@ -78,7 +120,11 @@ def real(rounds: int, seconds: float) -> Iterator[Figure]:
 
 
 def measure(*, quick: bool = False, seeds: int = 3) -> Report:
-    figures = [*simulated(1 if quick else seeds, quick=quick), *real(1 if quick else 3, 0.3 if quick else 3.0)]
+    figures = [
+        *simulated(1 if quick else seeds, quick=quick),
+        *shared(2 * LIMIT if quick else 12 * LIMIT),
+        *real(1 if quick else 3, 0.3 if quick else 3.0),
+    ]
     return Report("cluster_gate", "One limit for many processes", figures, quick=quick)
 
 

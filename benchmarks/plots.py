@@ -109,12 +109,21 @@ def _journal(axes: Axes, report: Report) -> None:
     _bars(axes, figures, lambda each: each.case, "durable records a second")
 
 
+def _cluster(axes: Axes, report: Report) -> None:
+    """Items worked off in a second over the number of workers."""
+    rates = report.of("wanasync", "no-op items/s")
+    axes.bar([each.case.split(", ")[1] for each in rates], [each.value for each in rates], color=OURS, width=0.5)
+    axes.axhline(1500, color="#333333", linewidth=0.8)
+    axes.set_ylabel("items claimed and answered a second")
+
+
 def _cluster_gate(axes: Axes, report: Report) -> None:
     """The use of each limit over the number of processes."""
     used = [each for each in report.figures if each.quantity == "% of the limit"]
     for case in dict.fromkeys(each.case for each in used):
         line = [each for each in used if each.case == case]
-        axes.plot([int(each.subject.split()[1]) for each in line], [each.value for each in line], "o-", label=case)
+        style = "D" if case.startswith("PostgreSQL") else "o-"
+        axes.plot([int(each.subject.split()[1]) for each in line], [each.value for each in line], style, label=case)
     axes.axhline(95, color="#333333", linewidth=0.8)
     axes.set_xscale("log")
     axes.set_xlabel("processes on one key")
@@ -129,5 +138,6 @@ _PLOTS: dict[str, Callable[[Axes, Report], None]] = {
     "overhead": _overhead,
     "peers": _peers,
     "journal": _journal,
+    "cluster": _cluster,
     "cluster_gate": _cluster_gate,
 }

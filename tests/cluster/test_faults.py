@@ -80,6 +80,22 @@ async def test_a_database_that_crashes_is_waited_for(tmp_path: Path, how: signal
             assert status.unknown == 0
 
 
+async def test_one_that_is_cut_off_amid_a_sentence_costs_no_item_though_help_comes_only_later(
+    postgres_server: Server, cluster: str, tmp_path: Path
+) -> None:
+    await hand_in(cluster, tmp_path / "videos", ITEMS)
+    async with slow() as emu, Proxy(postgres_server.port) as proxy:
+        through = cluster.replace(f":{postgres_server.port}/", f":{proxy.port}/")
+        with worker_process(through, emu, read_timeout=1.0):
+            await until_stands(cluster, following=10)
+            # Its rows are locked, and what is to be done with them is on its way.
+            proxy.stop_within(b"INSERT INTO wanasync.progress")
+            await proxy.stopped.wait()
+            proxy.partitioned = True
+            async with working(cluster, emu, config=SHORT):
+                nothing_lost(emu, await settled(cluster, ITEMS))
+
+
 async def test_one_that_is_cut_off_from_the_database_costs_no_item(
     postgres_server: Server, cluster: str, tmp_path: Path
 ) -> None:

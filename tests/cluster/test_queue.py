@@ -108,6 +108,19 @@ async def test_what_the_silent_hold_is_handed_out_anew_and_they_start_over(clust
         assert await silent.take(LANES) is None
 
 
+async def test_one_that_was_struck_off_meanwhile_takes_nothing_and_starts_over(cluster: str) -> None:
+    async with ProcrastinateQueue(cluster) as queue:
+        await queue.put(chunks(1))
+        await queue.beat()
+        await look(cluster, "DELETE FROM wanasync_queue.procrastinate_workers")
+        assert await queue.take(LANES) is None
+        assert not await queue.beat()
+        held = await queue.take(LANES)
+        assert held is not None
+        assert await queue.beat()
+        await queue.done(held)
+
+
 async def test_rows_left_doing_when_their_worker_was_pruned_are_rescued(cluster: str) -> None:
     async with ProcrastinateQueue(cluster) as pruned, ProcrastinateQueue(cluster) as alive:
         await pruned.put(chunks(1))

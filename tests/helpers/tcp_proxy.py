@@ -14,16 +14,19 @@ class Proxy:
     """Passes bytes between whoever connects to `port` and the server.
 
     `cut_after(word)` cuts a connection once the client has sent `word`, and the server has begun to answer it: the
-    answer is lost. While `partitioned`, nothing passes in either direction, and nobody is told.
+    answer is lost. `stop_within(word)` lets the connection on which the client sends `word` pass what comes before it,
+    and then nothing more in either direction; nobody is told. While `partitioned`, nothing passes on any of them.
     """
 
     def __init__(self, server_port: int) -> None:
         self._server_port = server_port
         self._word: bytes | None = None
+        self._last: bytes | None = None
         self._opened = asyncio.Event()
         self._opened.set()
         self._links: set[asyncio.Task[None]] = set()
         self.cuts = 0
+        self.stopped = asyncio.Event()
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._link, "127.0.0.1", 0)
@@ -44,6 +47,9 @@ class Proxy:
 
     def cut_after(self, word: bytes) -> None:
         self._word = word
+
+    def stop_within(self, word: bytes) -> None:
+        self._last = word
 
     @property
     def partitioned(self) -> bool:
@@ -87,6 +93,14 @@ class Proxy:
         self.cuts += 1
         return True
 
+    def passing(self, data: bytes) -> bytes:
+        """What of it passes; less than all on a connection that stops here."""
+        if self._last is None or self._last not in data:
+            return data
+        place, self._last = data.index(self._last), None
+        self.stopped.set()
+        return data[:place]
+
 
 class Link:
     """One connection through the proxy."""
@@ -95,19 +109,25 @@ class Link:
         self._proxy = proxy
         self._client = client
         self._server = server
-        self._is_cut = False
+        self._is_cut = self._is_stopped = False
 
     async def ask(self, reader: asyncio.StreamReader) -> None:
         while data := await reader.read(65_536):
             await self._proxy.passable()
             self._is_cut = self._is_cut or self._proxy.is_cut_by(data)
-            await self._pass(data, self._server)
+            passing = self._proxy.passing(data)
+            await self._pass(passing, self._server)
+            if len(passing) < len(data):
+                self._is_stopped = True
+                await asyncio.Event().wait()
 
     async def answer(self, reader: asyncio.StreamReader) -> None:
         while data := await reader.read(65_536):
             await self._proxy.passable()
             if self._is_cut:
                 return  # and with it both connections
+            if self._is_stopped:
+                await asyncio.Event().wait()
             await self._pass(data, self._client)
 
     async def _pass(self, data: bytes, to: asyncio.StreamWriter) -> None:

@@ -233,6 +233,19 @@ async def test_an_id_can_be_given_another_request_until_it_was_paid_for(home: Ho
             await journal.plan(item("third"))
 
 
+async def test_a_name_that_was_made_of_number_and_prompt_is_taken_too(home: Home) -> None:
+    wanting = [PlannedItem(1, VideoRequest("dog"), None, "0001-Cat.mp4")]
+    async with opened(home) as journal:
+        (cat,) = await journal.plan(items(["cat"]))
+        assert cat.file == "0001-cat.mp4"
+        with pytest.raises(RequestValidationError, match="is the file of item 1 too"):
+            await journal.plan(wanting)
+    async with opened(home) as journal:
+        (dog,) = await journal.plan(wanting)
+        assert dog.file == "0001-Cat.mp4"
+        assert (await journal.get(cat.key)).file == "0001-Cat-2.mp4"
+
+
 async def test_a_wanted_name_goes_to_the_item_that_wants_it_now(home: Home) -> None:
     async with opened(home) as journal:
         (old,) = await journal.plan([PlannedItem(0, VideoRequest("old"), "old", "film.mp4")])

@@ -14,7 +14,7 @@ import pytest
 
 from tests.helpers.postgres import Server, running
 from tests.helpers.tcp_proxy import Proxy
-from wanasync.edges.postgres import Database, Journal
+from wanasync.edges.postgres import Database, Journal, writer
 from wanasync.errors import ConfigError, JournalError, RequestValidationError
 from wanasync.models import VideoRequest
 from wanasync.rules import claims
@@ -232,6 +232,26 @@ async def test_an_answer_to_somebody_elses_claim_is_refused(database: str) -> No
             await two.record(record.key, ItemEvent.NOT_TAKEN)
 
 
+@pytest.mark.parametrize("word", [b"FOR UPDATE", b"INSERT INTO wanasync.progress", b"COMMIT"])
+async def test_rows_that_a_writer_has_locked_when_it_is_cut_off_are_free_again_in_a_moment(
+    postgres_server: Server, database: str, monkeypatch: pytest.MonkeyPatch, word: bytes
+) -> None:
+    monkeypatch.setattr(writer, "LET_GO", 0.3)
+    async with Proxy(postgres_server.port) as proxy, opened(database, shared=True) as journal:
+        records = await planned(journal, 300)
+        async with opened(through(database, postgres_server, proxy), shared=True, patience=0.2) as cut_off:
+            proxy.stop_within(word)
+            lost = asyncio.gather(*(claim(cut_off, record) for record in records))
+            await proxy.stopped.wait()
+            # One who comes only now, and knows nothing of the other.
+            async with opened(database, shared=True) as rescuer, asyncio.timeout(15):
+                won_by_all = await asyncio.gather(*(claim(rescuer, record) for record in records))
+                assert won(won_by_all) == {record.key for record in records}
+            await proxy.vanish()
+            lost.cancel()
+            await asyncio.gather(lost, return_exceptions=True)
+
+
 # Who works on a batch
 
 
@@ -256,6 +276,21 @@ async def test_two_that_plan_at_once_number_their_rows_apart(database: str) -> N
         rows = [record.seq for plan in plans for record in plan]
         assert sorted(rows) == list(range(1, 601))
         assert [record.seq async for record in one.iter_items()] == sorted(rows)
+
+
+async def test_one_that_plans_sees_what_another_has_planned_since(database: str) -> None:
+    def item(prompt: str, name: str | None = None) -> list[PlannedItem]:
+        return [PlannedItem(0, VideoRequest(prompt), prompt, name)]
+
+    async with opened(database, shared=True) as one, opened(database, shared=True) as two:
+        (cat,) = await one.plan(item("cat", "cat.mp4"))
+        (dog,) = await two.plan(item("dog", "dog.mp4"))
+        assert await one.plan(item("dog")) == [dog]
+        # Adds no row, but takes a name.
+        await two.plan(item("cat", "film.mp4"))
+        with pytest.raises(RequestValidationError, match="is the file of item 'cat' too"):
+            await one.plan(item("bird", "film.mp4"))
+        assert [record.seq async for record in one.iter_items()] == [cat.seq, dog.seq]
 
 
 async def test_one_whose_batch_was_taken_over_claims_nothing_more_but_tells_what_it_has_sent(

@@ -58,6 +58,7 @@ class ProcrastinateQueue:
         )
         self._manager = self._app.job_manager
         self._me: int | None = None
+        self._is_struck_off = False
         self._heard = clocks()
         self._held: dict[int, Held] = {}
         self._taking = asyncio.Lock()
@@ -166,8 +167,8 @@ class ProcrastinateQueue:
             me = await self._registered()
             await self._patiently(lambda: self._manager.update_heartbeat(me))
             silent, self._heard = seconds_since(self._heard), clocks()
-            if silent > self.rescue_after:
-                self._me = None
+            if silent > self.rescue_after or self._is_struck_off:
+                self._me, self._is_struck_off = None, False
                 self._held.clear()
                 return False
             # A job whose answer was lost on its way to us would be nobody's: it is doing, and its worker is alive.
@@ -212,6 +213,10 @@ class ProcrastinateQueue:
                 reason = error.__cause__ or error
                 if isinstance(reason, psycopg.errors.RaiseException):
                     return None  # "Job was not found": what was repeated had been done
+                if isinstance(reason, psycopg.errors.ForeignKeyViolation):
+                    # The worker that we were was struck off meanwhile: `beat` tells, and begins as another.
+                    self._is_struck_off = True
+                    return None
                 if not _is_passing(reason) or loop.time() > give_up:
                     raise self._error(reason) from error
                 logger.info("the queue is out of reach: %s; trying again", " ".join(str(reason).split()))

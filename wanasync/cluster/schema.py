@@ -43,10 +43,14 @@ _NETWORK = {
 }
 
 
+# The server notices as soon that we are: what our connection has locked is others' then.
+_NOTICE = ("-c tcp_keepalives_idle=5", "-c tcp_keepalives_interval=2", "-c tcp_keepalives_count=3")
+
+
 def connection_info(dsn: str) -> str:
     """The address with our schema to look for tables in. Raises `ConfigError`."""
     given = _parts(dsn)
-    options = f"{given.get('options') or ''} -c search_path={SCHEMA}".strip()
+    options = f"{' '.join(_NOTICE)} {given.get('options') or ''} -c search_path={SCHEMA}"
     return make_conninfo("", **(_NETWORK | given | {"options": options, "application_name": "wanasync cluster"}))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -48,17 +50,30 @@ async def submit(
     """
     covered = Covered(await queue.chunks(batch))
     made = Submitted()
-    async with SharedList(to, journal=journal) as items:
-        if await items.allow(budget=budget, limit=limit) is not None:
-            made.released = await release(queue, batch)
-        async for loaded in items.load(requests):
-            made.items += loaded.items
-            made.added += loaded.added
-            fresh = [row for row in loaded.rows if row not in covered]
-            chunks = [Chunk(batch, to, first, last) for first, last in ranges(fresh, size)]
-            await queue.put(chunks)
-            made.chunks += len(chunks)
+    with _rarely_collecting():
+        async with SharedList(to, journal=journal) as items:
+            if await items.allow(budget=budget, limit=limit) is not None:
+                made.released = await release(queue, batch)
+            async with contextlib.aclosing(items.load(requests)) as pieces:
+                async for loaded in pieces:
+                    made.items += loaded.items
+                    made.added += loaded.added
+                    fresh = [row for row in loaded.rows if row not in covered]
+                    chunks = [Chunk(batch, to, first, last) for first, last in ranges(fresh, size)]
+                    await queue.put(chunks)
+                    made.chunks += len(chunks)
     return made
+
+
+@contextlib.contextmanager
+def _rarely_collecting() -> Iterator[None]:
+    """Records come and go by the million, and none refers to itself: looking for cycles takes a fifth of the time."""
+    before = gc.get_threshold()
+    gc.set_threshold(max(before[0], 100_000) if before[0] else 0, *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 async def hand_in(rows: Iterable[int], to: str, batch: str, queue: Queue, *, size: int = CHUNK) -> int:

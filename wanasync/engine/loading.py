@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -14,7 +15,7 @@ from attrs import frozen
 from wanasync.edges.journal.contract import SharedJournal
 from wanasync.engine.batch.outlet import DIRECTORY, PLACE, Outlet
 from wanasync.engine.batch.shared import ShareJournal
-from wanasync.engine.reading import Requests, as_planned, chunks
+from wanasync.engine.reading import Requests, ahead, planned_items
 from wanasync.errors import JournalError
 from wanasync.models import ItemStatus, OutcomeState
 from wanasync.rules.destination import Destination
@@ -61,21 +62,19 @@ class SharedList:
     ) -> None:
         await self._journal.close()
 
-    async def load(self, requests: Requests) -> AsyncIterator[LoadedRows]:
+    async def load(self, requests: Requests) -> AsyncGenerator[LoadedRows, None]:
         """Write a list down, in pieces. What is known already is not added again, and keeps its row.
 
         Raises `RequestValidationError` for an entry that is no request, and for ids and files that clash; the pieces
         before it are written. Raises `JournalError` where the batch's videos go to another store than these.
         """
         await self._settle_place()
-        index = 0
         last = await self._journal.last_row()
-        async for entries in chunks(requests, AT_ONCE):
-            planned = [as_planned(place, entry) for place, entry in enumerate(entries, index)]
-            index += len(planned)
-            records = await self._journal.plan(planned)
-            rows = tuple(record.seq for record in records if _wants_work(record.state))
-            yield LoadedRows(len(records), sum(record.seq > last for record in records), rows)
+        async with contextlib.aclosing(ahead(planned_items(requests, AT_ONCE))) as pieces:
+            async for planned in pieces:
+                records = await self._journal.plan(planned)
+                rows = tuple(record.seq for record in records if _wants_work(record.state))
+                yield LoadedRows(len(records), sum(record.seq > last for record in records), rows)
 
     async def _settle_place(self) -> None:
         url = self._destination.url

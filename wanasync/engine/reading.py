@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
@@ -18,7 +18,17 @@ from wanasync.rules.known_list import KnownList
 from wanasync.rules.records import ItemRecord, PlannedItem
 from wanasync.rules.templates import NameTemplate
 
-__all__ = ["LIST", "Requests", "as_planned", "chunks", "fingerprint", "known_list", "missing_files"]
+__all__ = [
+    "LIST",
+    "Requests",
+    "ahead",
+    "as_planned",
+    "chunks",
+    "fingerprint",
+    "known_list",
+    "missing_files",
+    "planned_items",
+]
 
 LIST = "list"
 """Under which name the journal keeps the list that it knows as a whole."""
@@ -94,3 +104,34 @@ def _until_broken(entries: Iterator[T], broken: list[Exception]) -> Iterator[T]:
         yield from entries
     except Exception as error:  # noqa: BLE001 — raised by the caller, later
         broken.append(error)
+
+
+async def planned_items(requests: Requests, size: int) -> AsyncGenerator[list[PlannedItem], None]:
+    """The list as the journal takes it, in pieces. Raises `RequestValidationError` for an entry that is no request."""
+    index = 0
+    piece: list[PlannedItem] = []
+    async for entries in chunks(requests, _SLICE):
+        piece += [as_planned(place, entry) for place, entry in enumerate(entries, index)]
+        index += len(entries)
+        if len(piece) >= size or isinstance(requests, AsyncIterable):
+            yield piece
+            piece = []
+    if piece:
+        yield piece
+
+
+_SLICE = 250
+"""Entries between two looks at what else is to be done: a few milliseconds."""
+
+
+async def ahead(pieces: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:
+    """The same pieces; the next one is made while the caller waits for what becomes of this one."""
+    coming = asyncio.ensure_future(anext(pieces, None))
+    try:
+        while (piece := await coming) is not None:
+            coming = asyncio.ensure_future(anext(pieces, None))
+            yield piece
+    finally:
+        coming.cancel()
+        await asyncio.gather(coming, return_exceptions=True)
+        await pieces.aclose()

@@ -92,7 +92,13 @@ class Maker:
 
     def of_prompt(self, number: int, prompt: str) -> ListLine:
         """An entry that is a prompt and nothing else."""
-        return self(number, {"prompt": prompt})
+        if self.defaults.keys() & _CONTAINERS:
+            return self(number, {"prompt": prompt})
+        try:
+            return ListLine(number, BatchItem(VideoRequest(**{**self.defaults, "prompt": prompt})))
+        except RequestValidationError:
+            # What is wrong with it, all of it, in words.
+            return self(number, {"prompt": prompt})
 
 
 @define

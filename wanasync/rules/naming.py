@@ -62,7 +62,7 @@ def file_name(prompt: str, index: int, item_id: str | None = None, wanted: str |
     return wanted_name(wanted) if wanted is not None else made_name(prompt, index, item_id)
 
 
-@functools.lru_cache(maxsize=1024)  # the journal asks once for a chunk and once for each item of it
+@functools.lru_cache(maxsize=8192)  # a journal asks once for a chunk of thousands and once for each item of it
 def made_name(prompt: str, index: int, item_id: str | None = None) -> str:
     """A name for an item that wants none: after its id, else its place in the list (from 1) and its prompt."""
     if item_id is not None:
@@ -210,7 +210,7 @@ def leading_number(key: int) -> int | None:
     return key >> 32 if key < 1 << 62 else None
 
 
-@functools.lru_cache(maxsize=1024)
+@functools.lru_cache(maxsize=8192)
 def name_key(name: str) -> int:
     """A 63-bit number, the same for names that a file system may take for the same: by case or by composition.
 

@@ -55,6 +55,9 @@ def request_body(request: VideoRequest) -> dict[str, Any]:
 def request_to_json(request: VideoRequest) -> str:
     """`request` as one line of canonical JSON: equal requests give equal text."""
     fields = _converter.unstructure(request, VideoRequest)
+    if len(fields) == 1:
+        # A prompt alone, as in most lists of a million: an object takes the encoder ten times as long.
+        return f'{{"prompt":{_to_canonical(fields["prompt"])}}}'
     return _to_canonical(fields)
 
 

@@ -45,7 +45,7 @@ class Planning:
         self._items = items
         self._known = store.find([key_number(item.key) for item in items])
         self._owners = self._look_up_names()
-        self._claims: dict[int, int] = {}
+        self.claims: dict[int, int] = {}
         self._taken: set[int] = set()
         self.added: list[ItemRecord] = []
         # Of each that was added: the key and the file that follow from its id, its request and its row's number.
@@ -63,7 +63,7 @@ class Planning:
     def run(self) -> list[ItemRecord]:
         records = [self._place(item) for item in self._items]
         self._store.add(self.added, self._made)
-        self._store.claim_names(self._claims)
+        self._store.claim_names(self.claims)
         return records
 
     def _place(self, item: PlannedItem) -> ItemRecord:
@@ -102,7 +102,7 @@ class Planning:
         made = lasting_name(item.request.prompt, seq - 1) if item.item_id is None else None
         if item.file is None and file == made:
             # Its number says so; an entry beside it would be as long as the rest of what is new in it.
-            del self._claims[name_key(file)]
+            del self.claims[name_key(file)]
         self.added.append(record)
         self._made.append((item.key, made))
         keep_at_hand(item.request_json, item.request)
@@ -141,7 +141,7 @@ class Planning:
 
     def _claim(self, name: str, seq: int) -> None:
         name_hash = name_key(name)
-        self._owners[name_hash] = self._claims[name_hash] = seq
+        self._owners[name_hash] = self.claims[name_hash] = seq
 
     def _is_free(self, name: str) -> bool:
         return self._owner(name) is None and not self._store.is_strange(name)

@@ -32,6 +32,15 @@ _NETWORK = {
     "keepalives_count": "3",
     "tcp_user_timeout": "10000",
 }
+# A connection that was cut in the midst of a transaction must not keep its rows locked for everybody: the server is to
+# notice as soon as we do, and not to wait for long for what should come next.
+_NOTICE = (
+    "SET tcp_keepalives_idle = 5",
+    "SET tcp_keepalives_interval = 2",
+    "SET tcp_keepalives_count = 3",
+    "SET tcp_user_timeout = 10000",
+)
+_IDLE = "SET idle_in_transaction_session_timeout"
 _MOST_READERS = 4
 _WAIT_BASE, _WAIT_CAP = 0.1, 2.0
 
@@ -85,9 +94,11 @@ class Database:
         connection = await AsyncConnection.connect(
             make_conninfo(self._conninfo, application_name=name), autocommit=True
         )
-        # One that we are cut off from in the midst of a transaction must not keep its rows locked for everybody.
-        idle = f"SET idle_in_transaction_session_timeout = {int(self.answer_within * 1000)}"
-        await connection.execute(idle.encode())
+        try:
+            await connection.execute("; ".join((*_NOTICE, f"{_IDLE} = {self.answer_within * 1000:.0f}")).encode())
+        except BaseException:
+            await connection.close()
+            raise
         return connection
 
     async def fetch(self, query: str, *values: Any) -> list[tuple[Any, ...]]:

@@ -121,10 +121,8 @@ def foreseen(items: Sequence[PlannedItem], repetitions: Mapping[int, int]) -> Mi
 def _repeated(items: Sequence[PlannedItem], repetitions: Mapping[int, int]) -> Iterable[int]:
     """The keys under which items of equal content may stand."""
     counts = Counter(item.key for item in items if item.item_id is None)
-    for item in {item.key: item for item in items if item.item_id is None}.values():
-        key = key_number(item.key)
-        first = repetitions.get(key, 1) + 1
-        if counts[item.key] == 1 and key not in repetitions:
-            continue
+    again = {key for key, count in counts.items() if count > 1 or key_number(key) in repetitions}
+    for item in {item.key: item for item in items if item.key in again}.values() if again else ():
+        first = repetitions.get(key_number(item.key), 1) + 1
         for occurrence in range(first, first + counts[item.key] + _AHEAD):
             yield key_number(item_key(item.request, None, occurrence))

@@ -29,7 +29,8 @@ from wanasync.edges.postgres.holding import (
     identify,
     try_to_hold,
 )
-from wanasync.edges.postgres.planner import Planner, check_writable
+from wanasync.edges.postgres.messages import send
+from wanasync.edges.postgres.planner import Plan, Planner, check_writable
 from wanasync.edges.postgres.rows import (
     CHANGED,
     FIND,
@@ -43,7 +44,7 @@ from wanasync.edges.postgres.rows import (
     sample_values,
     slice_query,
 )
-from wanasync.edges.postgres.writer import Job, Step, Writer, write_rows
+from wanasync.edges.postgres.writer import Job, Step, Writer, writing
 from wanasync.errors import JournalError
 from wanasync.models import PaceSample
 from wanasync.rules.claims import (
@@ -208,9 +209,9 @@ class Journal:
             check_writable(chunk)
             # What comes again in a later chunk is told from what came in an earlier one.
             async with self._planning:
-                planned, planning = await self._do(Job(functools.partial(self._planner.plan, chunk)))
-                self._planner.remember(planning)
-            records += planned
+                plan: Plan = await self._do(Job(functools.partial(self._planner.plan, chunk)))
+                self._planner.remember(plan)
+            records += plan.records
         return records
 
     def is_listed(self, record: ItemRecord) -> bool:
@@ -289,13 +290,13 @@ class Journal:
     async def _settle(self, older_than: float, connection: Connection) -> list[ItemRecord]:
         me = self._me
         codes = [CODES[state] for state in ON_THE_WIRE]
-        found = await fetch(connection, LOCK_OVERDUE, me.batch, codes, me.writer, older_than)
+        (found,) = await send(connection, (LOCK_OVERDUE, (me.batch, codes, me.writer, older_than)))
         rows = [interrupted(read_row(row, me.journal_id), now=self._now()) for row in found]
-        await write_rows(connection, me.batch, me.writer, rows)
-        if found:
-            before = (read_row(row, me.journal_id).record for row in found)
-            steps = zip(before, (row.record for row in rows), strict=True)
-            await enter(connection, me.batch, steps)
+        if not rows:
+            return []
+        await send(connection, *writing(me.batch, me.writer, rows))
+        before = (read_row(row, me.journal_id).record for row in found)
+        await enter(connection, me.batch, zip(before, (row.record for row in rows), strict=True))
         return [row.record for row in rows]
 
     # Money

@@ -1,4 +1,7 @@
-"""The row in which a pace lies that processes share: read, changed and written in one short transaction."""
+"""The row in which a pace lies that processes share: read, changed and written in one short transaction.
+
+It takes two messages. Between them the row is ours, and for no longer than that setting of the connection allows.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,14 @@ import hashlib
 import logging
 import random
 from collections.abc import Callable, Iterator
-from typing import Any, Self
+from typing import Self
 
 import psycopg
 from attrs import frozen
 from psycopg import sql
 
 from wanasync.edges.postgres.database import Connection, Database
+from wanasync.edges.postgres.messages import BEGIN, COMMIT, Statement, send
 from wanasync.edges.postgres.migrations import bring_up
 from wanasync.errors import JournalError
 from wanasync.rules.pace_record import PaceRecord
@@ -27,28 +31,28 @@ logger: logging.Logger = logging.getLogger("wanasync.postgres")
 ANSWER_WITHIN = 5.0
 """Seconds that the server has for one transaction."""
 _SWEEP_EVERY = 60.0
-_SETTINGS = (
+_SETTINGS: tuple[Statement, ...] = (
     # Who is frozen within a transaction holds the row no longer than that.
-    b"SET idle_in_transaction_session_timeout = '2s'",
-    b"SET lock_timeout = '4s'",
+    ("SET idle_in_transaction_session_timeout = '2s'", ()),
+    ("SET lock_timeout = '4s'", ()),
     # What the last instants before a crash of the server taught is not worth a sync for each submission.
-    b"SET synchronous_commit = off",
+    ("SET synchronous_commit = off", ()),
 )
 _ADD = "INSERT INTO wanasync.pace (base_url, key_hash) VALUES (%s, %s) ON CONFLICT DO NOTHING"
 _FIND = "SELECT id FROM wanasync.pace WHERE base_url = %s AND key_hash = %s"
 _LOCK = "SELECT 1 FROM wanasync.pace WHERE id = %s FOR NO KEY UPDATE"
 # After the lock in a statement of its own, or state and time were those of before the wait for it.
-_READ = b"""
+_READ = """
     SELECT version, state, learned, extract(epoch FROM clock_timestamp() - created_at)::float8
     FROM wanasync.pace WHERE id = %s"""
-_BEGIN_TASKS = b"""
+_BEGIN_TASKS = """
     INSERT INTO wanasync.pace_task (pace, task) SELECT %s, unnest(%s::bigint[])
     ON CONFLICT DO NOTHING RETURNING task"""
-_END_TASKS = b"DELETE FROM wanasync.pace_task WHERE pace = %s AND task = ANY(%s::bigint[]) RETURNING task"
-_SWEEP = b"""
+_END_TASKS = "DELETE FROM wanasync.pace_task WHERE pace = %s AND task = ANY(%s::bigint[]) RETURNING task"
+_SWEEP = """
     DELETE FROM wanasync.pace_task WHERE pace = %s AND since < clock_timestamp() - make_interval(secs => %s)
     RETURNING task"""
-_SAVE = b"""
+_SAVE = """
     UPDATE wanasync.pace SET version = %s, state = %s, learned = %s, changed_at = clock_timestamp() WHERE id = %s"""
 _CALL = "SELECT pg_notify(name, '') FROM unnest(%s::text[]) AS name"
 
@@ -127,34 +131,30 @@ class PaceRow:
     # ---- the transaction
 
     async def _transact(self, connection: Connection, report: Report) -> Answer:
-        # Without a pipeline, though that would save round trips: within one the server is not idle to itself, and
-        # who is frozen there would hold the row for as long as that lasts.
-        async with connection.transaction():
-            await connection.execute(_LOCK, (self._id,), prepare=True)
-            read = await connection.execute(_READ, (self._id,), prepare=True)
-            tasks = [await connection.execute(one, values) for one, values in self._task_statements(report)]
-            row = await read.fetchone()
-            news = TaskNews(*[[task for (task,) in await changed.fetchall()] for changed in tasks])
-            if row is None:
-                raise self._error("is gone from the database")
-            found = _Found(*row)
-            pace = self._pace(found)
-            answer = pace.sync(found.now, report, news)
-            learned = PaceRecord.to_json(answer.learned)
-            await connection.execute(_SAVE, (VERSION, pace.to_json(), learned, self._id), prepare=True)
-            if answer.struck:
-                await connection.execute(_END_TASKS, (self._id, list(answer.struck)))
-            if answer.calls:
-                await connection.execute(_CALL, ([_channel(member) for member in answer.calls],), prepare=True)
+        asked = ((_LOCK, (self._id,)), (_READ, (self._id,)), *self._task_statements(report))
+        _, _, found, *tasks = await send(connection, BEGIN, *asked)
+        if not found:
+            raise self._error("is gone from the database")
+        row = _Found(*found[0])
+        pace = self._pace(row)
+        answer = pace.sync(row.now, report, TaskNews(*[[task for (task,) in changed] for changed in tasks]))
+        await send(connection, *self._saving(pace, answer), COMMIT)
         return answer
 
-    def _task_statements(self, report: Report) -> Iterator[tuple[bytes, tuple[int, Any]]]:
+    def _task_statements(self, report: Report) -> Iterator[Statement]:
         """What gives the parts of `TaskNews`, in their order."""
-        yield _BEGIN_TASKS, (self._id, report.begun)
+        yield _BEGIN_TASKS, (self._id, list(report.begun))
         yield _END_TASKS, (self._id, list(report.finished))
         if self._loop.time() >= self._sweep_at:
             self._sweep_at = self._loop.time() + _SWEEP_EVERY
             yield _SWEEP, (self._id, TASK_LIFETIME)
+
+    def _saving(self, pace: SharedPace, answer: Answer) -> Iterator[Statement]:
+        yield _SAVE, (VERSION, pace.to_json(), PaceRecord.to_json(answer.learned), self._id)
+        if answer.struck:
+            yield _END_TASKS, (self._id, list(answer.struck))
+        if answer.calls:
+            yield _CALL, ([_channel(member) for member in answer.calls],)
 
     def _pace(self, found: _Found) -> SharedPace:
         if found.version > VERSION:
@@ -180,8 +180,7 @@ class PaceRow:
             connection = await self._database.connect("wanasync limit")
             try:
                 connection.add_notify_handler(self._note_call)
-                for setting in _SETTINGS:
-                    await connection.execute(setting)
+                await send(connection, *_SETTINGS)
                 await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(_channel(self._member))))
             except BaseException:
                 await connection.close()

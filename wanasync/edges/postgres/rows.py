@@ -23,6 +23,7 @@ __all__ = [
     "ADD_PROGRESS",
     "CHANGED",
     "FIND",
+    "FIND_FILES",
     "FIND_NAMES",
     "FIND_ROW",
     "FIND_ROWS",
@@ -36,7 +37,7 @@ __all__ = [
     "attempt_values",
     "check_snapshot",
     "columns",
-    "item_values",
+    "item_line",
     "progress_values",
     "read_row",
     "sample_values",
@@ -64,6 +65,10 @@ LOCK = _FIND.format(locked="FOR UPDATE")
 FIND_NAMES = """
 SELECT name.hash, name.seq FROM unnest(%s::bigint[]) AS wanted(hash)
 CROSS JOIN LATERAL (SELECT hash, seq FROM wanasync.name WHERE batch = %s AND hash = wanted.hash OFFSET 0) AS name
+"""
+FIND_FILES = """
+SELECT item.seq, item.file FROM unnest(%s::bigint[]) AS wanted(seq)
+CROSS JOIN LATERAL (SELECT seq, file FROM wanasync.item WHERE batch = %s AND seq = wanted.seq OFFSET 0) AS item
 """
 FIND_ROW = f"{_SELECT} AND seq = %s"
 # Rows of progress, chosen by themselves first, with their items.
@@ -101,7 +106,11 @@ KEEP_SAMPLE = (
 SAMPLES = f"SELECT {_SAMPLED} FROM wanasync.pace_sample WHERE batch = %s AND at > %s ORDER BY at"  # noqa: S608
 
 ADD_ITEMS = "COPY wanasync.item (batch, seq, key, idx, item_id, request, file) FROM STDIN"
-ADD_PROGRESS = "COPY wanasync.progress (batch, seq, state, attempt) FROM STDIN"
+# Takes the batch, the state, the first row and the last one.
+ADD_PROGRESS = """
+INSERT INTO wanasync.progress (batch, state, seq, attempt)
+SELECT %s, %s, seq, 1 FROM generate_series(%s::bigint, %s::bigint) AS seq
+"""
 
 _WRITTEN = {
     "seq": "bigint",
@@ -154,8 +163,19 @@ def slice_query(state: ItemState | None) -> str:
     return _WITH_ITEMS.format(chosen=f"{chosen}AND seq > %s ORDER BY seq LIMIT %s")
 
 
-def item_values(batch: int, record: ItemRecord) -> tuple[Any, ...]:
-    return batch, record.seq, key_number(record.key), record.index, record.item_id, record.request_json, record.file
+def item_line(batch: int, record: ItemRecord) -> str:
+    """A line of `ADD_ITEMS`, as COPY reads it."""
+    item_id = "\\N" if record.item_id is None else record.item_id.translate(_ESCAPES)
+    # Neither JSON nor a file's name has a control character in it.
+    texts = f"{item_id}\t{_doubled(record.request_json)}\t{_doubled(record.file)}"
+    return f"{batch}\t{record.seq}\t{key_number(record.key)}\t{record.index}\t{texts}\n"
+
+
+def _doubled(text: str) -> str:
+    return text.replace("\\", "\\\\")
+
+
+_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 
 
 def progress_values(row: Row) -> tuple[Any, ...]:

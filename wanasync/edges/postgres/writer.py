@@ -1,8 +1,8 @@
 """Many ask at once, one transaction answers: the group commit of a journal in PostgreSQL.
 
 While a transaction is in flight, whatever is asked for queues up and becomes the next one. Its rows are locked and read
-first, `decide` works out in plain Python what becomes of them, and one statement writes them all: two round trips,
-however many asked.
+first, `decide` works out in plain Python what becomes of them, and one statement writes them all: two messages, however
+many asked. Should we be cut off or frozen between them, the server gives the rows to others after `LET_GO` seconds.
 
 A connection that breaks is made again, for as long as the database's patience lasts. If it broke at the commit, nobody
 has heard whether that took place: the writer's own row tells, since its count goes up in the same transaction. It is
@@ -13,27 +13,30 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 from uuid import UUID
 
 from attrs import Factory, define, frozen
-from psycopg import AsyncPipeline
 
 from wanasync.edges.journal.schema import key_number
 from wanasync.edges.postgres.accounts import LOCK_LEDGER, SAVE_LEDGER, ledger_values, read_ledger
 from wanasync.edges.postgres.database import Connection, Database
+from wanasync.edges.postgres.messages import BEGIN, COMMIT, Statement, send
 from wanasync.edges.postgres.rows import KEEP_ATTEMPTS, LOCK, MARK, UPDATE, attempt_values, columns, read_row
 from wanasync.errors import JournalError
 from wanasync.rules.claims import Row, StrayTaskError
 from wanasync.rules.ledger import Ledger
 from wanasync.rules.records import ItemRecord
 
-__all__ = ["Job", "Step", "Writer"]
+__all__ = ["Job", "Step", "Writer", "keeping", "writing"]
 
 T = TypeVar("T")
 
 MOST_STEPS = 1000
+LET_GO = 5.0
+"""Seconds that rows stay locked whose writer says nothing more."""
 
 
 @frozen
@@ -144,11 +147,19 @@ class Writer:
         while self._queue:
             # What the other coroutines of this turn ask for shares the commit.
             await asyncio.sleep(0)
-            group, self._queue = self._queue[:MOST_STEPS], self._queue[MOST_STEPS:]
+            group = self._next_group()
             answers = await self._answers([operation for operation, _ in group])
             for (_, future), answer in zip(group, answers, strict=True):
                 _answer(future, answer)
         self._pump = None
+
+    def _next_group(self) -> list[tuple[Step | Job, asyncio.Future[Any]]]:
+        """What comes next of one kind: jobs take their time, and no row of a step is to be locked meanwhile."""
+        kind = type(self._queue[0][0])
+        alike = itertools.takewhile(lambda queued: type(queued[0]) is kind, self._queue)
+        group = list(itertools.islice(alike, MOST_STEPS))
+        del self._queue[: len(group)]
+        return group
 
     async def _answers(self, operations: Sequence[Step | Job]) -> Sequence[Any]:
         if self._broken is None:
@@ -204,46 +215,43 @@ class Writer:
     async def _transact(self, connection: Connection, operations: Sequence[Step | Job]) -> Sequence[Any]:
         steps = [operation for operation in operations if isinstance(operation, Step)]
         jobs = [operation for operation in operations if isinstance(operation, Job)]
-        # A COPY, which a job may want, can't go into a pipeline.
-        async with contextlib.nullcontext() if jobs else connection.pipeline() as pipeline, connection.transaction():
-            taken = iter(await self._take_steps(connection, pipeline, steps))
-            done = iter([await _run(connection, job) for job in jobs])
-            answers = [next(taken if isinstance(operation, Step) else done) for operation in operations]
+        return await (self._take_steps(connection, steps) if steps else self._do_jobs(connection, jobs))
+
+    async def _do_jobs(self, connection: Connection, jobs: Sequence[Job]) -> Sequence[Any]:
+        async with connection.transaction():
+            await send(connection, self._mark())
+            answers = [await _run(connection, job) for job in jobs]
             # What they are if the commit, which comes now, takes place and nobody hears of it.
             self._unheard = answers
         return answers
 
-    async def _take_steps(
-        self, connection: Connection, pipeline: AsyncPipeline | None, steps: Sequence[Step]
-    ) -> Sequence[ItemRecord | Exception]:
-        await connection.execute(MARK, (self._id, self._batch, self._name, self._commits), prepare=True)
-        if not steps:
-            return ()
+    async def _take_steps(self, connection: Connection, steps: Sequence[Step]) -> Sequence[ItemRecord | Exception]:
         keys = sorted({key_number(step.key) for step in steps})
-        cursor = await connection.execute(LOCK.encode(), (keys, self._batch), prepare=True)
-        money = await connection.execute(LOCK_LEDGER.encode(), (self._batch,), prepare=True)
-        if pipeline is not None:
-            # Or the server, in a pipeline, would not take itself for idle, by which idle_in_transaction_session_timeout
-            # goes: were we frozen or cut off now, the rows would stay locked.
-            await pipeline.sync()
-        found = (read_row(values, self._journal_id) for values in await cursor.fetchall())
-        ledger = read_ledger(await money.fetchall())
+        let_go = f"SET LOCAL idle_in_transaction_session_timeout = {LET_GO * 1000:.0f}"
+        locking = [(LOCK, (keys, self._batch)), (LOCK_LEDGER, (self._batch,))]
+        *_, locked, money = await send(connection, BEGIN, (let_go, ()), self._mark(), *locking)
+        found = (read_row(values, self._journal_id) for values in locked)
+        ledger = read_ledger(money)
         made = decide(steps, {row.record.key: row for row in found}, ledger)
-        await write_rows(connection, self._batch, self._id, list(made.changed.values()))
-        await keep_attempts(connection, self._batch, made.attempts)
+        written = [*writing(self._batch, self._id, list(made.changed.values())), *keeping(self._batch, made.attempts)]
         if ledger is not None:
-            await connection.execute(SAVE_LEDGER, ledger_values(self._batch, ledger), prepare=True)
+            written.append((SAVE_LEDGER, ledger_values(self._batch, ledger)))
+        self._unheard = made.answers
+        await send(connection, *written, COMMIT)
         return made.answers
 
-
-async def write_rows(connection: Connection, batch: int, writer_id: UUID, rows: Sequence[Row]) -> None:
-    if rows:
-        await connection.execute(UPDATE.encode(), (batch, writer_id, *columns(rows)), prepare=True)
+    def _mark(self) -> Statement:
+        return MARK, (self._id, self._batch, self._name, self._commits)
 
 
-async def keep_attempts(connection: Connection, batch: int, attempts: Sequence[tuple[ItemRecord, str | None]]) -> None:
-    for record, task_id in attempts:
-        await connection.execute(KEEP_ATTEMPTS, attempt_values(batch, record, task_id))
+def writing(batch: int, writer_id: UUID, rows: Sequence[Row]) -> list[Statement]:
+    """What writes these rows; nothing for none."""
+    return [(UPDATE, (batch, writer_id, *columns(rows)))] if rows else []
+
+
+def keeping(batch: int, attempts: Sequence[tuple[ItemRecord, str | None]]) -> list[Statement]:
+    """What keeps the tasks that items had beside their present ones."""
+    return [(KEEP_ATTEMPTS, attempt_values(batch, record, task_id)) for record, task_id in attempts]
 
 
 async def _run(connection: Connection, job: Job) -> Any:
