@@ -14,6 +14,7 @@ from wanasync import (
     BudgetExceededError,
     InsufficientCreditError,
     JournalError,
+    Limits,
     LinkExpiredError,
     Outcome,
     OutcomeState,
@@ -25,6 +26,7 @@ from wanasync import (
 )
 from wanasync.emulator import Emulator, FixedWindow, Trouble
 from wanasync.engine.batch import Requests
+from wanasync.events import Event, ItemStarted, SubmissionAccepted
 from wanasync.testing import START, virtual_time
 
 CATS = [f"cat {number}" for number in range(10)]
@@ -258,6 +260,21 @@ async def test_the_budget_holds_over_all_runs(tmp_path: Path) -> None:
 
 
 @virtual_time
+async def test_the_budget_is_asked_again_when_the_wait_at_the_gate_is_over(tmp_path: Path) -> None:
+    """The second reply tells a higher price while the third item waits for its place."""
+
+    def raise_prices(event: Event) -> None:
+        if isinstance(event, SubmissionAccepted):
+            emu.prices = dict.fromkeys(emu.prices, 3.0)
+
+    limits = Limits(requests=2, per=60)
+    async with Emulator(epoch=START, latency=5.0) as emu, session_on(emu, limits=limits, on_event=raise_prices) as wan:
+        told = await outcomes(wan, CATS[:3], tmp_path, budget=32)
+        assert states(told) == {OutcomeState.SAVED: 2, OutcomeState.NOT_STARTED: 1}
+        assert emu.ledger.credits_used == 20.0
+
+
+@virtual_time
 async def test_the_limit_is_for_this_run(tmp_path: Path) -> None:
     async with emulated() as (emu, wan):
         for saved in (4, 8, 10):
@@ -275,6 +292,26 @@ async def test_stop_finishes_what_is_under_way(tmp_path: Path) -> None:
             batch.stop("enough")
         assert states(told) == {OutcomeState.SAVED: 4, OutcomeState.NOT_STARTED: 6}
         assert batch.progress().stopped == "enough"
+
+
+@virtual_time
+@pytest.mark.parametrize("turns", range(5))
+async def test_a_batch_stopped_while_its_ticket_comes_submits_nothing_more(tmp_path: Path, turns: int) -> None:
+    def stop_in(turns: int) -> None:
+        if turns:
+            asyncio.get_running_loop().call_soon(stop_in, turns - 1)
+            return
+        batch.stop("enough")
+        under_way.append(batch.progress().submitting)
+
+    def hear(event: Event) -> None:
+        if isinstance(event, ItemStarted):
+            stop_in(turns)
+
+    under_way: list[int] = []
+    async with emulated(session={"on_event": hear}) as (emu, wan), wan.batch(CATS, tmp_path) as batch:
+        await batch.wait()
+        assert len(emu.ledger.entries) == under_way[0]
 
 
 @virtual_time

@@ -425,3 +425,15 @@ async def test_several_holds_are_taken_back_one_by_one() -> None:
     assert not wait.done()
     gate.resume("the budget is spent")
     await wait
+
+
+@virtual_time
+async def test_a_raised_limit_is_for_those_who_wait_already() -> None:
+    gate = make_gate(Limits(requests=1, per=3600.0))
+    gate.accepted(await gate.admit(), "task-1")
+    waiting = asyncio.ensure_future(gate.admit())
+    await turns()
+    assert not waiting.done()
+    gate.limit(Limits(requests=10, per=60.0))
+    await turns()
+    assert waiting.done()

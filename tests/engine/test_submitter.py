@@ -11,7 +11,8 @@ import pytest
 from wanasync.config import Config
 from wanasync.edges.transport import Transport
 from wanasync.engine.gate import Gate, Ticket
-from wanasync.engine.submitter import NoLog, Submitter
+from wanasync.engine.submitter import NoLog, SubmissionLog, SubmitResult, Submitter
+from wanasync.errors import JournalError
 from wanasync.models import VideoRequest
 from wanasync.rules.calls import Call
 from wanasync.rules.replies import Accepted, Reply
@@ -32,6 +33,11 @@ class Wire(Transport):
         return await self.reply
 
 
+class FullDisk(NoLog):
+    async def answered(self, _result: SubmitResult, /) -> None:
+        raise JournalError("the disk is full")
+
+
 class Submission:
     """One submission on the wire, and the task that waits for it."""
 
@@ -40,9 +46,9 @@ class Submission:
         config = Config(api_key="sk-0123456789abcdef")
         self.submitter = Submitter(config, self.wire, self.gate, clock=lambda: 0.0, emit=lambda _: None)
 
-    async def begin(self) -> asyncio.Task[object]:
+    async def begin(self, log: SubmissionLog | None = None) -> asyncio.Task[object]:
         ticket: Ticket = await self.gate.admit()
-        caller = asyncio.create_task(self.submitter.submit(ticket, VideoRequest("A cat"), KEY, NoLog()))
+        caller = asyncio.create_task(self.submitter.submit(ticket, VideoRequest("A cat"), KEY, log or NoLog()))
         await self.wire.sent.wait()
         return caller
 
@@ -98,3 +104,19 @@ async def test_an_error_after_the_caller_was_cancelled_is_not_lost_on_the_loop()
     await asyncio.sleep(0)
     assert complaints == []
     assert submission.gate.statistics().in_flight == 0
+
+
+@pytest.mark.parametrize("is_cancelled", [False, True])
+async def test_a_task_that_could_not_be_written_down_is_told(
+    is_cancelled: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    submission = Submission()
+    caller = await submission.begin(FullDisk())
+    if is_cancelled:
+        caller.cancel()
+        await asyncio.wait([caller])
+    with caplog.at_level(logging.ERROR, "wanasync.submit"):
+        submission.wire.reply.set_result(TAKEN)
+        await asyncio.wait([caller])
+        await submission.submitter.drain()
+    assert "wanasync fetch task-1" in caplog.text

@@ -42,6 +42,17 @@ def test_the_cap_is_reached_exactly_and_not_passed() -> None:
     assert budget.verdict(CHEAP) is Verdict.STOP
 
 
+def test_once_blind_a_budget_stays_blind() -> None:
+    budget = Budget(100)
+    budget.learn(CHEAP, 5)
+    budget.hold(DEAR)
+    budget.hold(CHEAP)
+    budget.reserve(DEAR, None)
+    budget.reserve(CHEAP, None)
+    assert budget.blind
+    assert budget.verdict(CHEAP) is Verdict.STOP
+
+
 def test_submissions_in_flight_count_at_their_price() -> None:
     budget = Budget(10)
     budget.learn(CHEAP, 5)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
 from email.utils import formatdate
 
 import pytest
@@ -150,3 +152,20 @@ def test_whatever_is_said_the_wait_is_sane(text: str, header: str) -> None:
 def test_a_wait_in_milliseconds_is_the_same_in_seconds(seconds: float) -> None:
     assert from_text(f"retry in {seconds:.3f} s") == seconds
     assert from_text(f"retry in {seconds * 1000:.0f} ms") == pytest.approx(seconds)
+
+
+@pytest.fixture
+def far_from_greenwich(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    with monkeypatch.context() as patched:
+        patched.setenv("TZ", "XXX-09")
+        time.tzset()
+        yield
+    time.tzset()
+
+
+@pytest.mark.usefixtures("far_from_greenwich")
+@pytest.mark.parametrize("zone", [" GMT", " +0000", " -0000", ""])
+def test_a_date_without_a_zone_is_utc(zone: str) -> None:
+    date = formatdate(NOW + 90, usegmt=True).removesuffix(" GMT") + zone
+    assert from_header(date) == 90
+    assert from_header(date, date=formatdate(NOW + 30)) == 60

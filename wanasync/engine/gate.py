@@ -357,6 +357,7 @@ class Gate:
         """Known limits, see `Limits`; they replace what was learned."""
         with self._lock:
             self._pacer.limit(limits)
+            self._admit_due(self._now())
 
     def teach(self, record: PaceRecord) -> None:
         """Start from what an earlier run learned; ignored once this gate has seen replies, or when it is too old."""

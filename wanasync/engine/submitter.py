@@ -161,11 +161,20 @@ class Submitter:
             self._settle(ticket, result)
             if isinstance(result, Unknown):
                 self.recently_lost.append(Lost(key, request.model, sent, self._clock()))
-        await submission.log.answered(result)
+        await self._write_down(submission, result)
         self._log(result, key)
         if self._emit is not None:
             self._tell(self._emit, result, key, submission.item_id)
         return result
+
+    async def _write_down(self, submission: _Submission, result: SubmitResult) -> None:
+        try:
+            await submission.log.answered(result)
+        except BaseException as error:
+            # The caller may be gone, and nobody else knows of this task.
+            if isinstance(result, Accepted):
+                _tell_unwritten(submission.item_id or submission.key, result.snapshot.id, error)
+            raise
 
     async def _post(self, request: VideoRequest, key: str, callback_url: str | None) -> SubmitResult:
         call = calls.submit_call(self._config.base_url, request, key, callback_url)
@@ -248,6 +257,11 @@ def _refusal(now: float, error: APIError, key: str, item_id: str | None, *, agai
         code=error.code,
         item_id=item_id,
     )
+
+
+def _tell_unwritten(name: str, task_id: str, error: BaseException) -> None:
+    words = "item %s: task %s was accepted, and that could not be written down (%r); save its video: wanasync fetch %s"
+    logger.error(words, name, task_id, error, task_id)
 
 
 def _tell_orphan(step: asyncio.Task[SubmitResult]) -> None:

@@ -100,7 +100,7 @@ class Budget:
         self.release(request)
         if reserved is None:
             self.spent += self.price(request) or 0.0
-            self.blind = self.price(request) is None
+            self.blind |= self.price(request) is None
             return
         self.learn(request, reserved)
         self.spent += reserved

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 
 __all__ = ["LONGEST_WAIT", "SHORTEST_WAIT", "retry_after"]
@@ -56,8 +57,12 @@ def _from_header(headers: Mapping[str, str], now: float) -> float | None:
 
 
 def _date(value: str) -> float | None:
+    if not value:
+        return None
     try:
-        return parsedate_to_datetime(value[:64]).timestamp() if value else None
+        date = parsedate_to_datetime(value[:64])
+        # One without a zone is UTC, as all HTTP dates; Python would take it for local time.
+        return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
     except (ValueError, TypeError, IndexError, OverflowError):
         return None
 

@@ -108,7 +108,7 @@ class Dispatcher:
                 await run.until(lambda: not run.tally.posting)
             else:
                 ticket = await self._admit()
-            if ticket is None:
+            if ticket is None or not self._is_still_wanted(ticket, candidate):
                 self._planned.appendleft(candidate)
                 continue
             self._hold(candidate)
@@ -140,6 +140,14 @@ class Dispatcher:
             run.stop("budget", BudgetExceededError(budget.cap or 0.0, budget.spent + budget.held, needed))
         return verdict
 
+    def _is_still_wanted(self, ticket: Ticket, candidate: Candidate) -> bool:
+        """Prices may have risen, or the batch been stopped, while this waited at the gate."""
+        verdict = Verdict.STOP if self._run.stopped is not None else self._verdict(candidate)
+        if verdict is Verdict.SEND and self._run.stopped is None:
+            return True
+        self._gate.release(ticket)
+        return False
+
     def _not_started(self, candidate: Candidate) -> None:
         """An unknown one that was to be sent again stays unknown."""
         state = None if candidate.record.state is ItemState.UNKNOWN else OutcomeState.NOT_STARTED
@@ -147,6 +155,8 @@ class Dispatcher:
 
     async def _admit(self) -> Ticket | None:
         """A ticket from the gate; None when the batch was stopped meanwhile."""
+        if self._run.stopped is not None:
+            return None
         admission = self._admission = asyncio.ensure_future(self._gate.admit())
         try:
             return await admission
@@ -222,7 +232,6 @@ class Dispatcher:
     def _tell_unwritten(self, candidate: Candidate, task_id: str, error: JournalError) -> None:
         """Paid for, and the journal can't say so any more: the user is the last to whom its id can be given."""
         words = f"task {task_id} was accepted, and that could not be written down; save its video with its id"
-        logger.error("item %s: %s", candidate.record.key, words)
         failure = JournalError(f"{words} ({error.message})", error.path)
         told = outcome(candidate.record, self._run.directory, state=OutcomeState.UNKNOWN, error=failure)
         self._run.tell(attrs.evolve(told, task_id=task_id), candidate.record)
