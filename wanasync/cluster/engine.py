@@ -13,7 +13,8 @@ provider and goes on following it. There is no second hand-over to go wrong, for
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from hashlib import blake2b
 from typing import Protocol
 
@@ -60,6 +61,12 @@ class Queue(Protocol):
     async def chunks(self, batch: str) -> list[Chunk]:
         """The chunks of a batch that wait or are held by somebody."""
 
+    async def all_chunks(self) -> Mapping[str, Sequence[Chunk]]:
+        """The same of all batches, by their names."""
+
+    async def places(self) -> Mapping[str, str]:
+        """Every batch that was ever handed in, and where its videos were to go the last time."""
+
     async def take(self, lanes: Iterable[str]) -> Held | None:
         """Hold the next chunk of these lanes; None where there is none."""
 
@@ -80,6 +87,9 @@ class Queue(Protocol):
 
     async def rescue(self) -> int:
         """Hand out anew what workers hold that are silent; how many chunks that were."""
+
+    def sweeping(self, every: float) -> AbstractAsyncContextManager[bool]:
+        """Whether it is ours to sweep: nobody is at it, or has done it in so many seconds. An error undoes that."""
 
 
 async def release(queue: Queue, batch: str) -> int:

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import datetime
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -37,7 +37,21 @@ ANSWER_WITHIN = 20.0
 AGAIN = 0.5
 CONNECTIONS = 4
 
-_NOT_SET_UP = "the queue is not set up: run `wanasync cluster init`"
+_NOT_SET_UP = "the queue is not set up, or not for this version: run `wanasync cluster init`"
+
+# Finished jobs are removed, so that these are all there are.
+_CHUNKS = "SELECT args FROM procrastinate_jobs WHERE status IN ('todo', 'doing') ORDER BY id"
+_REMEMBER = """
+INSERT INTO batch (name, place) SELECT * FROM unnest(%(names)s::text[], %(places)s::text[])
+ON CONFLICT (name) DO UPDATE SET place = excluded.place WHERE batch.place <> excluded.place
+RETURNING name
+"""
+_SWEEP = """
+UPDATE sweep SET at = clock_timestamp() WHERE id = (
+    SELECT id FROM sweep WHERE at <= clock_timestamp() - make_interval(secs => %s) FOR UPDATE SKIP LOCKED
+) RETURNING id
+"""
+_LET_GO = "SET LOCAL idle_in_transaction_session_timeout = '60s'"
 
 
 class ProcrastinateQueue:
@@ -94,15 +108,30 @@ class ProcrastinateQueue:
     # Handing in
 
     async def put(self, chunks: Sequence[Chunk]) -> None:
+        places = {chunk.batch: chunk.to for chunk in chunks}
+        if places:
+            await self._ask(_REMEMBER, names=list(places), places=list(places.values()))
         deferring = self._app.configure_task(TASK, queue=WORK)
         for start in range(0, len(chunks), AT_ONCE):
             some = [attrs.asdict(chunk) for chunk in chunks[start : start + AT_ONCE]]
             await self._patiently(lambda some=some: deferring.batch_defer_async(*some))  # type: ignore[misc]
 
     async def chunks(self, batch: str) -> list[Chunk]:
-        # One list of a state each: finished jobs are removed, so that these are all there are.
-        listed = [job for state in ("todo", "doing") for job in await self._list(status=state)]
-        return [chunk for job in listed if (chunk := _chunk(job)).batch == batch]
+        return (await self.all_chunks()).get(batch, [])
+
+    async def all_chunks(self) -> dict[str, list[Chunk]]:
+        found: dict[str, list[Chunk]] = {}
+        for row in await self._ask(_CHUNKS):
+            chunk = Chunk(**row["args"])
+            found.setdefault(chunk.batch, []).append(chunk)
+        return found
+
+    async def places(self) -> Mapping[str, str]:
+        return {row["name"]: row["place"] for row in await self._ask("SELECT name, place FROM batch")}
+
+    async def _ask(self, query: str, **values: Any) -> list[dict[str, Any]]:
+        ask = self._manager.connector.execute_query_all_async
+        return list(await self._patiently(lambda: ask(query, **values)))
 
     # Taking
 
@@ -186,6 +215,17 @@ class ProcrastinateQueue:
         # Only after their jobs: then whoever was silent and is not dead knows by its jobs that it was taken for it.
         await self._patiently(lambda: self._manager.prune_stalled_workers(20 * self.rescue_after))
         return len(stalled)
+
+    @contextlib.asynccontextmanager
+    async def sweeping(self, every: float) -> AsyncIterator[bool]:
+        try:
+            # A transaction of its own: one that dies in the midst of it has not swept.
+            async with await psycopg.AsyncConnection.connect(connection_info(self._dsn)) as connection:
+                await connection.execute(_LET_GO)
+                mine = await (await connection.execute(_SWEEP, (every,))).fetchone()
+                yield mine is not None
+        except psycopg.Error as error:
+            raise self._error(error) from error
 
     async def _hand_out(self, job: jobs.Job) -> None:
         logger.warning("chunk %s of a worker that is gone is handed out anew", job.id)

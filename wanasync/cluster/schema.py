@@ -27,6 +27,16 @@ CREATE TABLE delivery (
     received_at double precision NOT NULL
 )
 """
+# What we added since, by the names under which it counts as taken.
+_STEPS = {
+    "wanasync_sweep": """
+CREATE TABLE batch (name text PRIMARY KEY, place text NOT NULL);
+INSERT INTO batch SELECT DISTINCT ON (args->>'batch') args->>'batch', args->>'to'
+    FROM procrastinate_jobs WHERE task_name = 'wanasync.chunk' ORDER BY args->>'batch', id DESC;
+CREATE TABLE sweep (id integer PRIMARY KEY, at timestamptz NOT NULL);
+INSERT INTO sweep VALUES (1, '-infinity');
+"""
+}
 _GRANTS = (
     "GRANT USAGE ON SCHEMA {schema} TO {role}",
     "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO {role}",
@@ -92,7 +102,7 @@ async def set_up(dsn: str, *, role: str | None = None) -> None:
 async def _bring_up(connection: psycopg.AsyncConnection[Any]) -> None:
     found = await connection.execute("SELECT to_regclass('migration') IS NOT NULL")
     is_there = await found.fetchone()
-    steps = _engine_migrations()
+    steps = _engine_migrations() | _STEPS
     if is_there and is_there[0]:
         rows = await (await connection.execute("SELECT name FROM migration")).fetchall()
         missing = {name: text for name, text in steps.items() if (name,) not in rows}
@@ -105,6 +115,8 @@ async def _bring_up(connection: psycopg.AsyncConnection[Any]) -> None:
         await connection.execute(_MAILBOX.encode())
         # The whole as it is today; its single steps count as taken.
         await connection.execute(SchemaManager.get_schema().encode())
+        for text in _STEPS.values():
+            await connection.execute(text.encode())
     async with connection.cursor() as cursor:
         await cursor.executemany("INSERT INTO migration VALUES (%s)", [(name,) for name in missing])
 

@@ -6,6 +6,7 @@ import contextlib
 import gc
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate
 
 from attrs import define
 
@@ -59,7 +60,7 @@ async def submit(
                     made.items += loaded.items
                     made.added += loaded.added
                     fresh = [row for row in loaded.rows if row not in covered]
-                    chunks = [Chunk(batch, to, first, last) for first, last in ranges(fresh, size)]
+                    chunks = ranges_as_chunks(fresh, to, batch, size)
                     await queue.put(chunks)
                     made.chunks += len(chunks)
     return made
@@ -79,21 +80,27 @@ def _rarely_collecting() -> Iterator[None]:
 async def hand_in(rows: Iterable[int], to: str, batch: str, queue: Queue, *, size: int = CHUNK) -> int:
     """Hand in these rows, where nobody has them in hand; how many chunks they make."""
     covered = Covered(await queue.chunks(batch))
-    fresh = [row for row in rows if row not in covered]
-    chunks = [Chunk(batch, to, first, last) for first, last in ranges(fresh, size)]
+    chunks = ranges_as_chunks([row for row in rows if row not in covered], to, batch, size)
     await queue.put(chunks)
     return len(chunks)
 
 
 class Covered:
-    """The rows that chunks refer to."""
+    """The rows that chunks refer to; chunks may overlap."""
 
     def __init__(self, chunks: Sequence[Chunk]) -> None:
-        self._ranges = sorted((chunk.first, chunk.last) for chunk in chunks)
+        ordered = sorted(chunks, key=lambda chunk: chunk.first)
+        self._firsts = [chunk.first for chunk in ordered]
+        # How far any of the chunks up to this one reaches.
+        self._reach = list(accumulate((chunk.last for chunk in ordered), max))
 
     def __contains__(self, row: int) -> bool:
-        place = bisect_right(self._ranges, (row, float("inf"))) - 1
-        return place >= 0 and self._ranges[place][1] >= row
+        place = bisect_right(self._firsts, row) - 1
+        return place >= 0 and self._reach[place] >= row
+
+
+def ranges_as_chunks(rows: Iterable[int], to: str, batch: str, size: int) -> list[Chunk]:
+    return [Chunk(batch, to, first, last) for first, last in ranges(rows, size)]
 
 
 def ranges(rows: Iterable[int], size: int) -> Iterator[tuple[int, int]]:

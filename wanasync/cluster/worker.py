@@ -16,6 +16,7 @@ from typing import Any
 
 from wanasync import Destination, JournalError, OutcomeState, PostgresJournal, SharedBatch, WanError, WanSession
 from wanasync.cluster.engine import SAVE, WORK, Chunk, Held, Queue, parked, release
+from wanasync.cluster.sweeping import sweep
 
 __all__ = ["Worker"]
 
@@ -30,6 +31,8 @@ LOOK_EVERY = 5.0
 ROOM_EVERY = 0.1
 LATER = 60.0
 """Seconds after which a chunk is tried again that somebody else works on, or whose batch is broken here."""
+SWEEP_EVERY = 60.0
+"""Seconds between two looks, of all workers together, for what was begun and nobody has in hand."""
 IDLE = 60.0
 """Seconds after which a batch that nothing is done for is closed."""
 
@@ -57,6 +60,7 @@ class Worker:
         to: Path | None = None,
         state: Path | None = None,
         beat_every: float = 10.0,
+        sweep_every: float = SWEEP_EVERY,
         retry_failed: int = 0,
         ahead: int = AHEAD,
     ) -> None:
@@ -68,6 +72,7 @@ class Worker:
         self._to = to
         self._state = state
         self._beat_every = beat_every
+        self._sweep_every = sweep_every
         self._retry_failed = retry_failed
         self._ahead = ahead
         self._batches: dict[tuple[str, Destination], SharedBatch] = {}
@@ -87,7 +92,7 @@ class Worker:
     async def run(self) -> None:
         """Work until drained. See the class for what is raised."""
         await self._queue.beat()
-        lanes = [asyncio.create_task(lane) for lane in (self._feed(), self._keep_alive(), self._rescue())]
+        lanes = [asyncio.create_task(lane) for lane in self._lanes_of_work()]
         drained = asyncio.create_task(self._drained.wait())
         try:
             ended, _ = await asyncio.wait([*lanes, drained], return_when=asyncio.FIRST_COMPLETED)
@@ -102,6 +107,9 @@ class Worker:
             task.result()
         if self._error is not None:
             raise self._error
+
+    def _lanes_of_work(self) -> tuple[Coroutine[Any, Any, None], ...]:
+        return self._feed(), self._keep_alive(), self._rescue(), self._sweep()
 
     async def _leave_batches(self) -> None:
         """Leave the batches, which lets their chunks be given back; one that is being opened, too."""
@@ -221,3 +229,11 @@ class Worker:
         while True:
             await self._queue.rescue()
             await asyncio.sleep(self._beat_every)
+
+    async def _sweep(self) -> None:
+        while True:
+            try:
+                await sweep(self._queue, self._journal, self._sweep_every)
+            except JournalError as error:
+                logger.warning("what nobody has in hand was not looked for: %s", error)
+            await asyncio.sleep(self._sweep_every)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -66,6 +66,17 @@ class PostgresJournal:
             from wanasync.edges import postgres
         async with postgres.Database(self.dsn, patience=self.patience) as database:
             return await postgres.is_known(database, self.batch or "")
+
+    async def under_way(self, batches: Sequence[str]) -> dict[str, tuple[int, ...]]:
+        """Of batches of this database, the rows that were submitted once and have not come to an end.
+
+        Those are what is on the wire, at the provider or to be saved, and what was turned away and is to be sent again;
+        neither what was never sent nor what is unknown. Batches without any are left out. Raises as a call does.
+        """
+        with _needs_extra():
+            from wanasync.edges import postgres
+        async with postgres.Database(self.dsn, patience=self.patience) as database:
+            return await postgres.under_way(database, batches)
 
     async def migrate(self, *, role: str | None = None) -> int:
         """Make the tables, or bring them up to date; the version they are at then.

@@ -7,9 +7,9 @@ processes share.
 """
 
 from wanasync.edges.postgres.database import Database
-from wanasync.edges.postgres.holding import is_known
+from wanasync.edges.postgres.holding import is_known, under_way
 from wanasync.edges.postgres.journal import Journal
 from wanasync.edges.postgres.migrations import migrate
 from wanasync.edges.postgres.pace import PaceRow
 
-__all__ = ["Database", "Journal", "PaceRow", "is_known", "migrate"]
+__all__ = ["Database", "Journal", "PaceRow", "is_known", "migrate", "under_way"]

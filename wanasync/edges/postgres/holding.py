@@ -6,14 +6,17 @@ import os
 import secrets
 import socket
 import time
+from collections.abc import Sequence
 from uuid import UUID
 
 import psycopg
 from attrs import define
 
+from wanasync.edges.journal.schema import CODES, PLANNED
 from wanasync.edges.postgres.database import Connection, Database, fetch
 from wanasync.edges.postgres.migrations import bring_up
 from wanasync.errors import JournalError
+from wanasync.rules.lifecycle import PAID_STATES, SETTLED_STATES
 
 __all__ = [
     "END_FORMER",
@@ -26,6 +29,7 @@ __all__ = [
     "identify",
     "is_known",
     "try_to_hold",
+    "under_way",
 ]
 
 LOCK_CLASS = 0x77616E
@@ -79,6 +83,24 @@ async def is_known(database: Database, batch: str) -> bool:
     if await database.fetch(there) != [(True,)]:
         return False
     return bool(await database.fetch("SELECT 1 FROM wanasync.batch WHERE name = %s", batch))
+
+
+_GOING_ON = ", ".join(str(CODES[state]) for state in sorted(PAID_STATES - SETTLED_STATES, key=CODES.__getitem__))
+# The codes stand in the text, so that the planner sees which indexes hold those rows.
+_UNDER_WAY = f"""
+SELECT batch.name, array_agg(seq ORDER BY seq)
+FROM wanasync.batch CROSS JOIN LATERAL (
+    SELECT seq FROM wanasync.progress WHERE batch = batch.id AND state IN ({_GOING_ON})
+    UNION ALL
+    SELECT seq FROM wanasync.progress WHERE batch = batch.id AND state = {PLANNED} AND claim IS NOT NULL
+) AS progress
+WHERE batch.name = ANY(%s) GROUP BY batch.name
+"""  # noqa: S608 - constants only
+
+
+async def under_way(database: Database, batches: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """The rows of each batch that were sent once and have not come to an end. Raises `JournalError`."""
+    return {name: tuple(rows) for name, rows in await database.fetch(_UNDER_WAY, list(batches))}
 
 
 async def hold(connection: Connection, me: Identity, label: str, *, shared: bool) -> None:
