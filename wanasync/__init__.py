@@ -76,6 +76,7 @@ if TYPE_CHECKING:
     from wanasync.models import VideoRequest as VideoRequest
     from wanasync.rules.callbacks import CallbackCodec as CallbackCodec
     from wanasync.rules.destination import Destination as Destination
+    from wanasync.rules.ledger import Terms as Terms
     from wanasync.rules.templates import NameTemplate as NameTemplate
 
 __version__ = "0.1.0"
@@ -144,6 +145,7 @@ _HOMES = {
     ),
     "wanasync.rules.callbacks": ("CallbackCodec",),
     "wanasync.rules.destination": ("Destination",),
+    "wanasync.rules.ledger": ("Terms",),
     "wanasync.rules.templates": ("NameTemplate",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

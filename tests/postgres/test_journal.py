@@ -14,7 +14,7 @@ import pytest
 
 from tests.helpers.postgres import Server, running
 from tests.helpers.tcp_proxy import Proxy
-from wanasync.edges.postgres import Database, Journal, writer
+from wanasync.edges.postgres import Database, Journal, planner, writer
 from wanasync.errors import ConfigError, JournalError, RequestValidationError
 from wanasync.models import VideoRequest
 from wanasync.rules import claims
@@ -250,6 +250,27 @@ async def test_rows_that_a_writer_has_locked_when_it_is_cut_off_are_free_again_i
             await proxy.vanish()
             lost.cancel()
             await asyncio.gather(lost, return_exceptions=True)
+
+
+async def test_one_that_is_cut_off_amid_a_list_is_not_waited_for_without_a_word(
+    postgres_server: Server, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planner, "TURN_WITHIN", 0.1)
+    async with (
+        Proxy(postgres_server.port) as proxy,
+        opened(database, shared=True, patience=0.2) as waiting,
+        opened(through(database, postgres_server, proxy), shared=True, patience=0.2) as cut_off,
+    ):
+        proxy.stop_within(b'{"prompt":"3"}')
+        lost = asyncio.ensure_future(planned(cut_off, 5))
+        await proxy.stopped.wait()
+        with pytest.raises(JournalError, match="another process that hands a list in"):
+            await waiting.plan([PlannedItem(0, VideoRequest("a"))])
+        await proxy.vanish()
+        lost.cancel()
+        await asyncio.gather(lost, return_exceptions=True)
+    async with opened(database, shared=True) as later:
+        assert len(await planned(later, 5)) == 5
 
 
 # Who works on a batch

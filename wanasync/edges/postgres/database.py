@@ -156,4 +156,6 @@ def _label(given: dict[str, Any]) -> str:
 def _words(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return "the database does not answer"
+    if isinstance(error, errors.LockNotAvailable):
+        return "it waits for another process that hands a list in and says nothing, frozen or cut off: end that one"
     return " ".join(str(error).split()) or type(error).__name__

@@ -35,6 +35,8 @@ from wanasync.rules.sieve import Sieve
 
 __all__ = ["Plan", "Planner", "check_writable"]
 
+TURN_WITHIN = 10.0
+"""Seconds for which one who plans waits for another who does; a piece of a list takes a fraction of one."""
 _MOST_REPETITIONS = 10_000
 _LINES = 500
 
@@ -67,6 +69,8 @@ class Planner:
     _version: str | None = None
 
     async def plan(self, items: Sequence[PlannedItem], connection: Connection) -> Plan:
+        # One that is frozen within a COPY is not idle to the server, which waits for it for ever; so would we.
+        await connection.execute(f"SET LOCAL lock_timeout = {TURN_WITHIN * 1000:.0f}".encode())
         # Held to the end of the transaction: rows are numbered by one process at a time.
         numbered = "SELECT last_seq, xmin::text FROM wanasync.batch WHERE id = %s FOR NO KEY UPDATE"
         ((last_seq, version),) = await fetch(connection, numbered, self._me.batch)
