@@ -3,9 +3,12 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from tests.helpers.emulated import emulated, session_on
 from wanasync import (
@@ -27,7 +30,7 @@ from wanasync import (
 from wanasync.emulator import Emulator, FixedWindow, Trouble
 from wanasync.engine.batch import Requests
 from wanasync.events import Event, ItemStarted, SubmissionAccepted
-from wanasync.testing import START, virtual_time
+from wanasync.testing import START, now, virtual_time
 
 CATS = [f"cat {number}" for number in range(10)]
 
@@ -516,3 +519,76 @@ async def test_a_dict_is_told_how_it_becomes_a_request(tmp_path: Path) -> None:
     async with emulated() as (_, wan):
         (told,) = await outcomes(wan, [{"prompt": "a cat"}], tmp_path)  # type: ignore[list-item]
         assert "VideoRequest(**fields)" in str(told.error)
+
+
+@virtual_time
+async def test_whoever_reads_a_batch_that_is_left_comes_to_its_end(tmp_path: Path) -> None:
+    async with emulated(durations=600.0) as (_, wan):
+        async with wan.batch(CATS, tmp_path) as batch:
+            readers = [asyncio.create_task(batch.wait()) for _ in range(3)]
+            await asyncio.sleep(10)
+        async with asyncio.timeout(1):
+            await asyncio.gather(*readers)
+
+
+@virtual_time
+async def test_all_who_read_a_batch_come_to_its_end(tmp_path: Path) -> None:
+    async with emulated() as (_, wan), wan.batch(CATS, tmp_path) as batch:
+        async with asyncio.timeout(3600):
+            await asyncio.gather(*(batch.wait() for _ in range(3)))
+        assert batch.progress().saved == 10
+
+
+@virtual_time
+async def test_a_batch_that_could_not_be_opened_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("a file")
+    async with emulated() as (_, wan):
+        batch = wan.batch(CATS, tmp_path / "taken")
+        with pytest.raises(JournalError):
+            await batch.__aenter__()
+        with pytest.raises(SessionError, match="not open"):
+            async with asyncio.timeout(10):
+                await batch.wait()
+
+
+@virtual_time
+async def test_a_batch_whose_session_is_closed_ends_and_says_why(tmp_path: Path) -> None:
+    """One item is followed, the others wait at the gate."""
+    async with Emulator(epoch=START, durations=600.0, limiter=FixedWindow(1, per=3600)) as emu:
+        async with session_on(emu) as wan:
+            batch = wan.batch(CATS, tmp_path)
+            await batch.__aenter__()
+            await asyncio.sleep(60)
+        async with asyncio.timeout(1):
+            told = [outcome async for outcome in batch]
+        assert states(told) == {OutcomeState.PENDING: 1, OutcomeState.NOT_STARTED: 9}
+        assert isinstance(batch.stop_error, SessionError)
+        await batch.__aexit__(None, None, None)
+        async with session_on(emu) as wan:
+            assert states(await outcomes(wan, CATS[:2], tmp_path)) == {OutcomeState.SAVED: 2}
+        assert len(emu.ledger.entries) == 2
+
+
+@asynccontextmanager
+async def provider_of_one_task() -> AsyncIterator[str]:
+    """Answers each submission with the same task, which has failed."""
+
+    async def taken(_: web.Request) -> web.Response:
+        return web.json_response({"id": "task-1", "status": "pending"})
+
+    async def has_failed(_: web.Request) -> web.Response:
+        return web.json_response({"id": "task-1", "status": "failed", "error": {"code": "no", "message": "no"}})
+
+    app = web.Application()
+    app.router.add_post("/{path:.*}", taken)
+    app.router.add_get("/{path:.*}", has_failed)
+    async with TestServer(app) as server:
+        yield f"http://127.0.0.1:{server.port}"
+
+
+@virtual_time
+async def test_items_that_were_given_the_same_task_all_end(tmp_path: Path) -> None:
+    async with provider_of_one_task() as url, WanSession("a-key", url, clock=now) as wan:
+        async with asyncio.timeout(3600):
+            told = await outcomes(wan, CATS[:3], tmp_path)
+        assert states(told) == {OutcomeState.FAILED: 3}

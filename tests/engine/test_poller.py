@@ -951,7 +951,7 @@ async def test_a_listener_may_stop_and_begin_following_while_it_is_called() -> N
 
 
 @virtual_time
-async def test_closing_ends_looks_on_the_wire_and_silences_listeners() -> None:
+async def test_closing_ends_looks_on_the_wire_and_tells_listeners() -> None:
     provider, ear = Provider(latency=10), Ear()
     poller = Poller(provider.ask, None, CONFIG, clock=now, rng=Random(1))
     for number in range(50):
@@ -962,8 +962,9 @@ async def test_closing_ends_looks_on_the_wire_and_silences_listeners() -> None:
     assert not provider.under_way
     assert len(asyncio.all_tasks()) == 1
     await asyncio.sleep(100)
-    assert not ear.news
+    assert [type(news) for _, news in ear.heard] == [SessionError] * 50
     await poller.close()
+    assert len(ear.heard) == 50
     with pytest.raises(SessionError):
         follow(poller, "a", ear)
     poller.deliver(provider.snapshot("1"))
@@ -989,7 +990,7 @@ async def test_a_cancelled_close_has_closed_all_the_same() -> None:
         await closing
     await poller.close()
     assert not provider.under_way
-    assert not ear.news
+    assert [type(news) for _, news in ear.heard] == [SessionError]
 
 
 @pytest.mark.parametrize("when", [0.0, 0.01, 45.0, 71.02, 120.0])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiohttp
@@ -19,14 +20,15 @@ from wanasync import (
     SessionError,
     SubmissionUnknownError,
     TaskFailedError,
+    TaskSnapshot,
     TaskStatus,
     TaskTimeoutError,
     VideoRequest,
     WanSession,
 )
 from wanasync.emulator import ConcurrentTasks, Emulator, FixedWindow, Trouble
-from wanasync.events import Event, SubmissionAccepted, SubmissionRefused, TaskChanged
-from wanasync.testing import now, virtual_time
+from wanasync.events import Event, SessionClosed, SubmissionAccepted, SubmissionRefused, TaskChanged
+from wanasync.testing import START, now, virtual_time
 
 
 @virtual_time
@@ -371,3 +373,84 @@ async def test_a_submission_cancelled_at_the_gate_costs_nothing() -> None:
             await second
         await wan.submit("third")
         assert [entry.request["prompt"] for entry in emu.ledger.entries] == ["first", "third"]
+
+
+async def _last(updates: AsyncIterator[TaskSnapshot]) -> TaskSnapshot:
+    return [snapshot async for snapshot in updates][-1]
+
+
+@virtual_time
+async def test_closing_a_session_ends_its_waits() -> None:
+    async with Emulator(epoch=START, durations=600.0) as emu:
+        async with session_on(emu) as wan:
+            task = await wan.submit("A cat")
+            waits = [
+                asyncio.ensure_future(task.wait()),
+                asyncio.ensure_future(task.wait(900)),
+                asyncio.ensure_future(anext(task.updates())),
+            ]
+            await asyncio.sleep(1)
+        async with asyncio.timeout(1):
+            ended = await asyncio.gather(*waits, return_exceptions=True)
+        assert [type(error) for error in ended] == [SessionError] * 3
+
+
+@virtual_time
+async def test_closing_a_session_ends_waits_at_the_gate_and_nothing_is_sent() -> None:
+    async with Emulator(epoch=START, limiter=FixedWindow(1, per=3600)) as emu:
+        async with session_on(emu) as wan:
+            await wan.submit("first")
+            second = asyncio.ensure_future(wan.submit("second"))
+            await asyncio.sleep(10)
+        with pytest.raises(SessionError, match="nothing was sent"):
+            async with asyncio.timeout(1):
+                await second
+        assert len(emu.ledger.entries) == 1
+        async with session_on(emu) as other:
+            await other.submit("third")
+            assert other.statistics().unknown_submissions == 0
+
+
+@virtual_time
+@pytest.mark.parametrize("turns", [*range(1, 9), None])
+async def test_a_session_whose_closing_is_cancelled_is_closed_all_the_same(turns: int | None) -> None:
+    """Cancelled after so many turns of the loop, or while a submission is on the wire, which is finished."""
+    heard: list[Event] = []
+    async with Emulator(epoch=START, latency=5.0, durations=600.0) as emu:
+        before = asyncio.all_tasks()
+        wan = session_on(emu, on_event=heard.append)
+        await wan.__aenter__()
+        task = await wan.submit("first")
+        waiting = asyncio.ensure_future(task.wait())
+        await asyncio.sleep(100)
+        if turns is None:
+            submitting = asyncio.ensure_future(wan.submit("second"))
+            await asyncio.sleep(1)
+        closing = asyncio.ensure_future(wan.close())
+        for _ in range(3 if turns is None else turns):
+            await asyncio.sleep(0)
+        closing.cancel()
+        await asyncio.wait([closing])
+        await asyncio.wait([waiting] if turns is not None else [waiting, submitting])
+        await asyncio.sleep(10)
+        assert isinstance(heard[-1], SessionClosed)
+        assert not {task for task in asyncio.all_tasks() - before if "wanasync" in repr(task.get_coro())}
+        if turns is None:
+            assert submitting.result().id in {entry.task_id for entry in emu.ledger.entries}
+        assert isinstance(waiting.exception(), SessionError)
+
+
+@virtual_time
+async def test_a_listener_may_close_the_session_and_is_not_waited_for() -> None:
+    closed: list[float] = []
+
+    async def hear(event: Event) -> None:
+        if isinstance(event, SubmissionAccepted):
+            await wan.close()
+            closed.append(now() - event.at)
+
+    async with Emulator(epoch=START) as emu, session_on(emu, on_event=hear) as wan:
+        await wan.submit("A cat")
+        await asyncio.sleep(60)
+    assert len(closed) == 1
+    assert closed[0] < 1

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from tests.helpers.emulated import emulated, session_on
-from wanasync import Event, Outcome, OutcomeState, SubmissionUnknownError, WanSession
+from wanasync import Event, Limits, Outcome, OutcomeState, SubmissionUnknownError, WanSession
 from wanasync.emulator import Emulator, FixedWindow, Trouble
-from wanasync.events import SubmissionFound
+from wanasync.engine.batch.lost import LOOK_UP_AFTER
+from wanasync.events import ItemFinished, SubmissionFound, SubmissionUnknown
 from wanasync.testing import START, virtual_time
 
 CATS = [f"cat {number}" for number in range(10)]
@@ -53,6 +54,22 @@ async def test_its_task_is_found_in_the_list(tmp_path: Path) -> None:
             assert outcome.video.sha256 == emu.sha256(entry.task_id)
         (found,) = [event for event in seen if isinstance(event, SubmissionFound)]
         assert found.task_id in {entry.task_id for entry in emu.ledger.entries}
+
+
+@virtual_time
+async def test_each_is_looked_for_when_its_task_has_had_time_to_come_to_the_list(tmp_path: Path) -> None:
+    """The second reply is lost while the first of the lost is waited for."""
+    seen: list[Event] = []
+    trouble = Trouble.script(submit=["ok", "lost_reply", "lost_reply"])
+    session = {"on_event": seen.append, "limits": Limits(requests=1, per=10)}
+    async with emulated(trouble=trouble, session=session) as (_, wan), wan.batch(CATS[:3], tmp_path) as batch:
+        await batch.wait()
+    lost = {event.idempotency_key: event.at for event in seen if isinstance(event, SubmissionUnknown)}
+    answered = {
+        event.idempotency_key: event.at for event in reversed(seen) if isinstance(event, SubmissionFound | ItemFinished)
+    }
+    assert len(lost) == 2
+    assert all(answered[key] - lost[key] >= LOOK_UP_AFTER for key in lost)
 
 
 @virtual_time

@@ -11,6 +11,7 @@ import inspect
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
 
 from wanasync.events import EVENTS_HELD, LISTENER_SECONDS, Event, EventsDropped, Listener
 
@@ -42,14 +43,18 @@ class Announcer:
         for told in self._told:
             told.tell(event)
 
-    async def close(self) -> None:
-        """Wait for async listeners, `LISTENER_SECONDS` at most, then cancel them, who hear nothing from then on."""
+    async def close(self, asked_by: asyncio.Task[Any] | None = None) -> None:
+        """Wait for async listeners, `LISTENER_SECONDS` at most, then cancel them, who hear nothing from then on.
+
+        `asked_by` is the task that waits for this, where that is not the current one.
+        """
+        asked_by = asked_by or asyncio.current_task()
         # One that closes the session itself would wait for itself.
-        others = {work: told for told in self._told if (work := told.work()) not in (None, asyncio.current_task())}
+        others = {work: told for told in self._told if (work := told.work()) not in (None, asked_by)}
         if others:
             await asyncio.wait(others, timeout=LISTENER_SECONDS)
         for told in self._told:
-            told.end()
+            told.end(asked_by)
         if late := [work for work in others if not work.done()]:
             await asyncio.wait(late, timeout=LISTENER_SECONDS)
 
@@ -86,9 +91,9 @@ class _Told:
         """The task that awaits the listener, while there is anything to tell."""
         return None if self._work is None or self._work.done() else self._work
 
-    def end(self) -> None:
+    def end(self, asked_by: asyncio.Task[Any] | None) -> None:
         self._ended = True
-        if (work := self.work()) is not None and work is not asyncio.current_task():
+        if (work := self.work()) is not None and work is not asked_by:
             untold = len(self._queue) + self._dropped
             logger.warning("on_event: %r was too slow: %d last events are lost to it", self._listener, untold)
             work.cancel()

@@ -10,15 +10,37 @@ from attrs import evolve
 
 from wanasync.edges.journal.contract import BatchJournal
 from wanasync.errors import JournalError
-from wanasync.models import PaceSample
+from wanasync.models import GateStatistics, PaceSample
+from wanasync.rules.tally import Tally
 
-__all__ = ["PaceLog"]
+__all__ = ["PaceLog", "pace_sample"]
 
 EVERY = 2.0
 """Seconds between two samples …"""
 AT_ONCE = 0.25
 """… and between those that can't wait: a pause has begun."""
 THIN_EVERY = 100
+
+
+def pace_sample(gate: GateStatistics, tally: Tally, following: int, at: float, began: float) -> PaceSample:
+    """How a batch that `began` then stands `at` that time, both in unix seconds."""
+    return PaceSample(
+        at=at,
+        run=began,
+        accepted=gate.accepted,
+        refused=gate.refused,
+        unknown=tally.unknown,
+        saved=tally.saved,
+        following=following,
+        saving=tally.saving,
+        paused_until=at + gate.paused_for if gate.paused_for else None,
+        why=gate.why,
+        requests=gate.requests,
+        per=gate.per,
+        concurrent=gate.concurrent,
+        credits_reserved=tally.credits_reserved,
+        credits_used=tally.credits_used,
+    )
 
 
 class PaceLog:

@@ -221,11 +221,15 @@ class Poller:
         )
 
     async def close(self) -> None:
-        """Stop. Listeners hear nothing more; the tasks go on at the provider. May be called again."""
+        """Stop. Listeners are told by a `SessionError`, or their waits would not end; the tasks go on at the provider.
+
+        May be called again.
+        """
         self._closed = True
-        for item in list(self._followed.values()):
-            self._forget(item)
+        self._give_up_all(SessionError("the session was closed; the task goes on at the provider"))
         await self._crew.close()
+        # Those who waited have their turn before what they use is closed as well.
+        await asyncio.sleep(0)
 
     # Taking on and giving up.
 

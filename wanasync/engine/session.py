@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import os
 import random
 import time
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -18,6 +20,7 @@ from wanasync import events
 from wanasync.config import Config, resolve
 from wanasync.edges.retrying import full_jitter, retry
 from wanasync.edges.transport import Transport
+from wanasync.engine.admission import Admissions
 from wanasync.engine.announcer import Announcer, Emit, as_listeners
 from wanasync.engine.batch import Batch, Requests, SharedBatch, ShareJournal
 from wanasync.engine.callbacks import CALLBACK_WAIT, CallbackDesk, Callbacks
@@ -103,6 +106,8 @@ class WanSession:
         self._clock = clock
         self._loop: asyncio.AbstractEventLoop | None = None
         self._open = False
+        self._closing: asyncio.Task[None] | None = None
+        self._batches: weakref.WeakSet[Batch | SharedBatch] = weakref.WeakSet()
         self._credits_used = 0.0
 
     async def __aenter__(self) -> Self:
@@ -113,8 +118,13 @@ class WanSession:
         self._number = next(_numbers)
         self._announcer = Announcer(self._listeners)
         emit = self._emit = self._announcer if self._listeners else None
-        self._gate = await self._open_gate()
         self._transport = Transport(config, **self._sessions, trace_configs=self._trace_configs)
+        try:
+            self._gate = await self._open_gate()
+        except BaseException:
+            await self._transport.close()
+            raise
+        self._admissions = Admissions(self._gate)
         await self._transport.__aenter__()
         jitter = random.Random()  # noqa: S311 — spreads polls, keeps no secret
         self._poller = Poller(
@@ -152,22 +162,37 @@ class WanSession:
         return Gate.shared(config.base_url, key, limits=config.limits)
 
     async def close(self) -> None:
-        """Stop waiting and downloading, finish the submissions on the wire, close what was opened. Tasks go on."""
-        if not self._open:
-            return
-        self._open = False
-        await self._submitter.drain()
-        if self._desk is not None:
-            await self._desk.close()
-        await self._poller.close()
-        await self._saver.close()
-        if isinstance(self._gate, SharedGate):
-            await self._gate.close()
-        if self._emit is not None:
-            closed = events.SessionClosed(at=self._clock(), session=self._number, statistics=self._statistics())
-            self._emit(closed)
-        await self._announcer.close()
-        await self._transport.close()
+        """Stop waiting and downloading, finish the submissions on the wire, close what was opened. Tasks go on.
+
+        Waits end with a `SessionError`, batches that are still open as when stopped. When cancelled, the closing goes
+        on by itself.
+        """
+        if self._open:
+            self._open = False
+            self._closing = asyncio.create_task(self._close(asyncio.current_task()), name="wanasync session closing")
+        if self._closing is not None:
+            await asyncio.shield(self._closing)
+
+    async def _close(self, asked_by: asyncio.Task[Any] | None) -> None:
+        async with contextlib.AsyncExitStack() as closing:
+            # From the last to the first, each whatever becomes of the one before, as when a loop ends meanwhile.
+            closing.push_async_callback(self._transport.close)
+            closing.push_async_callback(self._announcer.close, asked_by)
+            closing.callback(self._tell_closed)
+            if isinstance(self._gate, SharedGate):
+                closing.push_async_callback(self._gate.close)
+            closing.push_async_callback(self._saver.close)
+            closing.push_async_callback(self._poller.close)
+            if self._desk is not None:
+                closing.push_async_callback(self._desk.close)
+            self._end_submitting()
+            await self._submitter.drain()
+
+    def _end_submitting(self) -> None:
+        """Nobody waits at the gate for a session that is closed: it stays closed, however long the gate does."""
+        self._admissions.call_off()
+        for batch in self._batches:
+            batch.stop("the session was closed", SessionError("the session was closed before its batch was left"))
 
     async def submit(self, request: VideoRequest | str) -> Task:
         """Have the provider make a video; returns as soon as it has taken the request.
@@ -186,8 +211,11 @@ class WanSession:
         waits = full_jitter(RETRY_BASE, RETRY_CAP)
         unreached = lost = 0
         while True:
+            self._check()
             came = self._clock()
-            ticket = await self._gate.admit(interactive=True)
+            ticket = await self._admissions.admit(interactive=True)
+            if ticket is None:
+                raise SessionError("the session was closed while this waited at the gate; nothing was sent")
             result = await self._submitter.submit(
                 ticket, request, key, NoLog(), waited=self._clock() - came, callback_url=callback_url
             )
@@ -324,7 +352,7 @@ class WanSession:
         PostgreSQL database (its address, or a `PostgresJournal`). See `Batch`.
         """
         self._check()
-        return Batch(
+        batch = Batch(
             requests,
             Destination.of(to, state),
             config=self.config,
@@ -343,6 +371,8 @@ class WanSession:
             journal=journal,
             name=NameTemplate(name) if isinstance(name, str) else name,
         )
+        self._batches.add(batch)
+        return batch
 
     def shared_batch(
         self,
@@ -360,7 +390,7 @@ class WanSession:
         share out, as `wanasync.cluster` does.
         """
         self._check()
-        return SharedBatch(
+        batch = SharedBatch(
             Destination.of(to),
             config=self.config,
             gate=self._gate,
@@ -375,6 +405,8 @@ class WanSession:
             until=until,
             retry_failed=retry_failed,
         )
+        self._batches.add(batch)
+        return batch
 
     async def credits(self) -> Credits:
         """The account's balance; free, and a good check of the key. Raises `APIError`, `APIConnectionError`."""
@@ -458,6 +490,11 @@ class WanSession:
             statistics=self._statistics,
         )
         self._emit(opened)
+
+    def _tell_closed(self) -> None:
+        if self._emit is not None:
+            closed = events.SessionClosed(at=self._clock(), session=self._number, statistics=self._statistics())
+            self._emit(closed)
 
 
 def _settled(api_key: str | None, base_url: str | None, config: Config | None) -> Config:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections import deque
 from typing import assert_never
@@ -10,6 +9,7 @@ from typing import assert_never
 import attrs
 
 from wanasync.edges.retrying import full_jitter
+from wanasync.engine.admission import Admissions
 from wanasync.engine.batch.candidate import Candidate, JournalLog
 from wanasync.engine.batch.follower import Follower
 from wanasync.engine.batch.learned import Learned
@@ -69,7 +69,7 @@ class Dispatcher:
         self._desk = desk
         self._limit = limit
         self._planned: deque[Candidate] = deque()
-        self._admission: asyncio.Future[Ticket] | None = None
+        self._admissions = Admissions(gate)
         self._reached = False
         self.is_held_back: bool = False
         """Whether others' submissions are waited for, since theirs may use up what may be spent."""
@@ -87,8 +87,7 @@ class Dispatcher:
 
     def stop(self) -> None:
         """Wait at the gate no longer."""
-        if self._admission is not None:
-            self._admission.cancel()
+        self._admissions.call_off()
 
     async def dispatch(self) -> None:
         """Submit what is planned, as long as the batch goes on."""
@@ -106,8 +105,8 @@ class Dispatcher:
             came, ticket = run.clock(), None
             if verdict is Verdict.WAIT:
                 await run.until(lambda: not run.tally.posting)
-            else:
-                ticket = await self._admit()
+            elif run.stopped is None:  # as a listener may have told it to
+                ticket = await self._admissions.admit()
             if ticket is None or not self._is_still_wanted(ticket, candidate):
                 self._planned.appendleft(candidate)
                 continue
@@ -152,22 +151,6 @@ class Dispatcher:
         """An unknown one that was to be sent again stays unknown."""
         state = None if candidate.record.state is ItemState.UNKNOWN else OutcomeState.NOT_STARTED
         self._run.tell_of(candidate.record, state=state, error=self._run.stop_error)
-
-    async def _admit(self) -> Ticket | None:
-        """A ticket from the gate; None when the batch was stopped meanwhile."""
-        if self._run.stopped is not None:
-            return None
-        admission = self._admission = asyncio.ensure_future(self._gate.admit())
-        try:
-            return await admission
-        except asyncio.CancelledError:
-            if admission.done() and not admission.cancelled():
-                self._gate.release(admission.result())
-            if self._run.stopped is None or not admission.cancelled() or _being_cancelled():
-                raise
-            return None
-        finally:
-            self._admission = None
 
     async def _submit(self, ticket: Ticket, candidate: Candidate) -> None:
         record = candidate.record
@@ -313,8 +296,3 @@ class Dispatcher:
         else:
             await run.pause(next(self._waits))
             self._back(candidate)
-
-
-def _being_cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is not None and bool(task.cancelling())

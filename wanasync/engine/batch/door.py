@@ -23,7 +23,7 @@ from wanasync.engine.batch.teller import Teller
 from wanasync.engine.callbacks import CallbackDesk
 from wanasync.engine.gate import AnyGate
 from wanasync.engine.homes import OpenJournal, opener
-from wanasync.engine.pace_log import PaceLog
+from wanasync.engine.pace_log import PaceLog, pace_sample
 from wanasync.engine.poller import Poller
 from wanasync.engine.reading import Requests
 from wanasync.engine.recent import RecentTasks
@@ -109,7 +109,7 @@ class Batch:
             collector.watch_links,
         )
         run.on_stop = self._dispatcher.stop
-        self._begun = self._ended = False
+        self._begun = self._is_open = self._ended = False
 
     def _again(self, record: ItemRecord) -> None:
         self._dispatcher.add(record)
@@ -132,6 +132,7 @@ class Batch:
             await self._leave()
             raise
         self._run.begin(*(lane() for lane in self._lanes))
+        self._is_open = True
         return self
 
     async def __aexit__(
@@ -142,23 +143,31 @@ class Batch:
 
     async def _leave(self) -> None:
         """Cancel what waits, let POSTs on the wire be answered and written down, close the journal."""
-        try:
-            await self._run.cancel()
-            await self._submitter.drain()
-            self._run.pace_log.take()
-            # A journal that has failed was told of; that the pace is learned anew is the least of it.
-            with contextlib.suppress(JournalError):
-                await self._learned.keep_pace()
-        finally:
-            self._follower.let_go()
-            await self._run.journal.close()
-            self._ended = True
+        run = self._run
+        async with contextlib.AsyncExitStack() as leaving:
+            # From the last to the first, each whatever becomes of the one before, as when this is cancelled.
+            leaving.push_async_callback(run.journal.close)
+            leaving.callback(self._end)
+            leaving.push_async_callback(self._keep_pace)
+            leaving.push_async_callback(self._submitter.drain)
+            await run.cancel()
+
+    async def _keep_pace(self) -> None:
+        self._run.pace_log.take()
+        # A journal that has failed was told of; that the pace is learned anew is the least of it.
+        with contextlib.suppress(JournalError):
+            await self._learned.keep_pace()
+
+    def _end(self) -> None:
+        self._ended = True
+        self._follower.let_go()
+        self._run.end()
 
     def __aiter__(self) -> AsyncIterator[Outcome]:
         return self
 
     async def __anext__(self) -> Outcome:
-        if not self._begun:
+        if not self._is_open:
             raise SessionError("this batch is not open: use `async with wan.batch(...) as batch:`")
         if self._ended:
             raise StopAsyncIteration
@@ -186,24 +195,7 @@ class Batch:
         return self._run.stop_error
 
     def _sample(self, at: float, began: float) -> PaceSample:
-        gate, tally = self._gate.statistics(), self._run.tally
-        return PaceSample(
-            at=at,
-            run=began,
-            accepted=gate.accepted,
-            refused=gate.refused,
-            unknown=tally.unknown,
-            saved=tally.saved,
-            following=len(self._follower),
-            saving=tally.saving,
-            paused_until=at + gate.paused_for if gate.paused_for else None,
-            why=gate.why,
-            requests=gate.requests,
-            per=gate.per,
-            concurrent=gate.concurrent,
-            credits_reserved=tally.credits_reserved,
-            credits_used=tally.credits_used,
-        )
+        return pace_sample(self._gate.statistics(), self._run.tally, len(self._follower), at, began)
 
     def progress(self) -> BatchProgress:
         """Where the batch stands now."""

@@ -46,10 +46,11 @@ class Follower:
         self._collector = collector
         self._again = again
         self._retry_failed = retry_failed
-        self._live: dict[str, tuple[str, float]] = {}
+        # By task: the items it is for, and until when it is waited for. One, unless a host tells the same id twice.
+        self._live: dict[str, list[tuple[str, float]]] = {}
 
     def __len__(self) -> int:
-        return len(self._live)
+        return sum(map(len, self._live.values()))
 
     @property
     def expected_seconds(self) -> float | None:
@@ -62,7 +63,11 @@ class Follower:
         run = self._run
         left = patience_left(record.submitted_at, run.clock(), run.config.task_patience)
         # By the loop's clock, which nobody sets.
-        self._live[task_id] = record.key, asyncio.get_running_loop().time() + left
+        items = self._live.setdefault(task_id, [])
+        items.append((record.key, asyncio.get_running_loop().time() + left))
+        if len(items) > 1:
+            logger.warning("task %s was told for %d items; all of them end as it does", task_id, len(items))
+            return
         run.teller.wait_started(record, task_id)
         self._poller.follow(
             task_id,
@@ -80,21 +85,25 @@ class Follower:
     def _heard(self, news: TaskSnapshot | WanError) -> None:
         if isinstance(news, TaskError):
             self._run.teller.wait_ended(news.task_id, news)
-            key, _ = self._live.pop(news.task_id)
-            self._run.spawn(self._lost(key, news), key)
+            for key, _ in self._live.pop(news.task_id):
+                self._run.spawn(self._lost(key, news), key)
         elif isinstance(news, WanError):
             self._deaf(news)
         elif news.is_final:
             self._run.teller.wait_ended(news.id, news)
-            key, _ = self._live.pop(news.id)
-            self._run.spawn(self._finished(key, news), key)
+            for key, _ in self._live.pop(news.id):
+                self._run.spawn(self._finished(key, news), key)
 
     def _deaf(self, error: WanError) -> None:
         """No poll can succeed any more: all tasks are left for the next run."""
         self._run.stop(stop_reason(error), error)
         live, self._live = self._live, {}
-        for task_id, (key, _) in live.items():
+        for task_id, items in live.items():
             self._run.teller.wait_ended(task_id, error)
+            self._leave_pending(items, error)
+
+    def _leave_pending(self, items: list[tuple[str, float]], error: WanError) -> None:
+        for key, _ in items:
             self._run.spawn(self._left_pending(key, error))
 
     async def _left_pending(self, key: str, error: WanError) -> None:
@@ -106,24 +115,24 @@ class Follower:
         while True:
             await asyncio.sleep(self._nap())
             now = asyncio.get_running_loop().time()
-            for task_id in [task_id for task_id, (_, until) in self._live.items() if until <= now]:
+            for task_id in [task_id for task_id, items in self._live.items() if _until(items) <= now]:
                 self._give_up(task_id)
 
     def _nap(self) -> float:
         now = asyncio.get_running_loop().time()
-        soonest = min((until for _, until in self._live.values()), default=now + LONGEST_NAP)
+        soonest = min(map(_until, self._live.values()), default=now + LONGEST_NAP)
         return min(max(soonest - now, 0.0), LONGEST_NAP, self._run.config.task_patience / 10)
 
     def _give_up(self, task_id: str) -> None:
         self._poller.unfollow(task_id, self._heard)
-        key, _ = self._live.pop(task_id)
+        items = self._live.pop(task_id)
         patience = self._run.config.task_patience
         span = f"{patience / 3600:g} h" if patience >= 3600 else f"{patience:g} s"
         words = f"the provider has not ended it {span} after its submission"
         logger.warning("task %s: %s; it is left to the next run", task_id, words)
         error = TaskTimeoutError(f"{words}; run again to go on, or: wanasync fetch {task_id}", task_id)
         self._run.teller.wait_ended(task_id, error)
-        self._run.spawn(self._left_pending(key, error))
+        self._leave_pending(items, error)
 
     async def _lost(self, key: str, error: TaskError) -> None:
         record = await self._run.journal.record(key, ItemEvent.LOST, error_message=str(error))
@@ -180,3 +189,7 @@ class Follower:
         again = await self._run.journal.record(record.key, ItemEvent.RETRY)
         self._run.teller.item_retried(record, again)
         return again
+
+
+def _until(items: list[tuple[str, float]]) -> float:
+    return max(until for _, until in items)

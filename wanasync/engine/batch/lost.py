@@ -60,15 +60,16 @@ class LostAndFound:
         """Look for whatever is lost, as long as the batch goes on."""
         while True:
             await self._run.until(lambda: bool(self._lost))
-            if self._recent.is_offered:
-                await asyncio.sleep(self._too_early())
+            # What comes while these ripen is not ripe yet: it has its own turn.
             lost, self._lost = self._lost, []
+            if self._recent.is_offered:
+                await asyncio.sleep(self._too_early(lost))
             await self._resolve(lost)
 
-    def _too_early(self) -> float:
+    def _too_early(self, lost: list[ItemRecord]) -> float:
         now = self._run.clock()
         # A clock that was set back must not make this wait for long.
-        return min(max((record.updated_at or now) + LOOK_UP_AFTER - now for record in self._lost), LOOK_UP_AFTER)
+        return min(max((record.updated_at or now) + LOOK_UP_AFTER - now for record in lost), LOOK_UP_AFTER)
 
     async def _resolve(self, lost: list[ItemRecord]) -> None:
         resolution = Resolution()

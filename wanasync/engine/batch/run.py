@@ -119,6 +119,9 @@ class Run:
     async def next_outcome(self) -> Outcome | None:
         """None once all are told."""
         told = await self.outcomes.get()
+        if told is None:
+            self.end()  # for whoever else reads
+            return None
         if self.outcomes.qsize() == UNREAD_OUTCOMES - 1:
             self.poke()
         return told

@@ -32,7 +32,7 @@ from wanasync.engine.batch.run import Run, paid_task
 from wanasync.engine.batch.teller import Teller
 from wanasync.engine.callbacks import CallbackDesk
 from wanasync.engine.gate import AnyGate
-from wanasync.engine.pace_log import PaceLog
+from wanasync.engine.pace_log import PaceLog, pace_sample
 from wanasync.engine.poller import Poller
 from wanasync.engine.recent import RecentTasks
 from wanasync.engine.saver import Saver
@@ -319,26 +319,9 @@ class SharedBatch:
         """Why submissions were stopped, where an error was the reason."""
         return self._run.stop_error
 
-    def stop(self, reason: str) -> None:
+    def stop(self, reason: str, error: WanError | None = None) -> None:
         """Submit nothing more; what is under way is finished and saved."""
-        self._run.stop(reason)
+        self._run.stop(reason, error)
 
     def _sample(self, at: float, began: float) -> PaceSample:
-        gate, tally = self._gate.statistics(), self._run.tally
-        return PaceSample(
-            at=at,
-            run=began,
-            accepted=gate.accepted,
-            refused=gate.refused,
-            unknown=tally.unknown,
-            saved=tally.saved,
-            following=len(self._follower),
-            saving=tally.saving,
-            paused_until=at + gate.paused_for if gate.paused_for else None,
-            why=gate.why,
-            requests=gate.requests,
-            per=gate.per,
-            concurrent=gate.concurrent,
-            credits_reserved=tally.credits_reserved,
-            credits_used=tally.credits_used,
-        )
+        return pace_sample(self._gate.statistics(), self._run.tally, len(self._follower), at, began)
