@@ -31,6 +31,7 @@ from wanasync.errors import (
     WanError,
 )
 from wanasync.models import TaskSnapshot, TaskStatus
+from wanasync.rules.polling import PROBES
 from wanasync.testing import START, now, run, virtual_time
 
 LINK = "https://example.com/video.mp4"
@@ -948,6 +949,28 @@ async def test_a_listener_may_stop_and_begin_following_while_it_is_called() -> N
 
 
 # --- closing
+
+
+@virtual_time
+async def test_an_estimate_far_off_is_found_out_by_the_first_tasks() -> None:
+    provider, ear = Provider(), Ear(awaited=30)
+    async with polling(provider) as poller:
+        for number in range(30):
+            poller.follow(provider.task(f"{number}", 60), ear, submitted_at=now(), estimated_time=3600)
+            await asyncio.sleep(1)
+        await ear.ended.wait()
+    assert elapsed() < 300
+
+
+@virtual_time
+async def test_a_long_estimate_that_holds_costs_few_looks_more() -> None:
+    provider, ear = Provider(), Ear(awaited=30)
+    async with polling(provider) as poller:
+        for number in range(30):
+            poller.follow(provider.task(f"{number}", 900), ear, submitted_at=now(), estimated_time=900)
+        await asyncio.sleep(380)
+        assert len({task_id for _, task_id in provider.looks}) <= PROBES
+        await ear.ended.wait()
 
 
 @virtual_time

@@ -243,8 +243,7 @@ class Poller:
         item = _Followed(born, self._policy.estimate(estimated_time), track, dated)
         self._followed[task_id] = item
         if dated and not at_once:
-            self._agenda.add(item)
-            self._crew.come_back(max(born + self._policy.first_wait(item.estimate) - now, 0.0))
+            self._plan_first(item, now)
         else:
             # It may have ended long ago.
             self._agenda.plan(item, now)
@@ -253,6 +252,15 @@ class Poller:
             del self._early_hints[task_id]
             self._follow_hint(item)
         return item
+
+    def _plan_first(self, item: _Followed, now: float) -> None:
+        age = self._policy.probe_age(item.estimate)
+        if age is None:
+            age = self._policy.first_wait(item.estimate)
+            self._agenda.add(item)
+        else:
+            self._agenda.plan(item, item.born + age)
+        self._crew.come_back(max(item.born + age - now, 0.0))
 
     def _forget(self, item: _Followed) -> None:
         del self._followed[item.task_id]

@@ -34,6 +34,8 @@ DEFAULT_ESTIMATE = 120.0
 BASE_PRICE = 1.0
 MIN_WAIT, MAX_WAIT = 1.0, 60.0
 MAX_FIRST_WAIT = 1200.0
+PROBES, PROBE_AGE = 3, 150.0
+"""As long as no task has ended, so many are looked at this early: an estimate may be wrong by an hour."""
 STALE_AGE, STALE_FACTOR, STALE_WAIT = 1200.0, 5.0, 600.0
 FIRST_SIGHT = 0.35
 """The price of a first look where progress is trusted: it buys the sight of it as well (tried: 0.2 to 1)."""
@@ -89,6 +91,7 @@ class PollingPolicy:
     _first_price: float = field(default=0.0, init=False)
     _is_told: bool = field(default=False, init=False)
     _guessing: bool = field(default=False, init=False)
+    _probes: int = field(default=0, init=False)
 
     def __attrs_post_init__(self) -> None:
         self._belief = self.durations.belief()
@@ -114,6 +117,14 @@ class PollingPolicy:
         if known is None:
             known = self._first_waits[estimate] = self._first_wait(self._belief.scaled(estimate), price)
         return min(known, GUESSED_FIRST) if self._guessing and not self.callbacks else known
+
+    def probe_age(self, estimate: float) -> float | None:
+        """The age for the first look at a task that is to put its estimate to the test; None for nearly all."""
+        is_proved = self.callbacks or self.durations.learned or self._probes >= PROBES
+        if is_proved or self.first_wait(estimate) <= PROBE_AGE:
+            return None
+        self._probes += 1
+        return PROBE_AGE
 
     def _first_wait(self, duration: Lognormal, price: float) -> float:
         if self.progress.is_trusted(self._belief):
