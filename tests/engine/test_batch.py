@@ -532,6 +532,25 @@ async def test_whoever_reads_a_batch_that_is_left_comes_to_its_end(tmp_path: Pat
 
 
 @virtual_time
+async def test_nothing_is_begun_by_news_that_come_while_a_batch_is_left(tmp_path: Path) -> None:
+    """The first task ends while the second submission, on the wire, is waited for."""
+
+    async def two_late() -> AsyncIterator[str]:
+        yield "a"
+        await asyncio.sleep(37)
+        yield "b"
+
+    options = {"durations": 30.0, "latency": 5.0, "clip_bytes": 1_000_000, "bandwidth": 50_000}
+    async with emulated(**options) as (emu, wan):
+        async with wan.batch(two_late(), tmp_path) as batch:
+            await asyncio.sleep(37.5)
+            assert batch.progress().submitting == 1
+        await asyncio.sleep(30)
+        assert emu.ledger.counts["download"] == 0
+        assert len(emu.ledger.entries) == 2
+
+
+@virtual_time
 async def test_all_who_read_a_batch_come_to_its_end(tmp_path: Path) -> None:
     async with emulated() as (_, wan), wan.batch(CATS, tmp_path) as batch:
         async with asyncio.timeout(3600):

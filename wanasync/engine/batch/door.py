@@ -150,6 +150,8 @@ class Batch:
             leaving.callback(self._end)
             leaving.push_async_callback(self._keep_pace)
             leaving.push_async_callback(self._submitter.drain)
+            # First of all: what is heard from now on would begin steps that nobody ends.
+            self._follower.let_go()
             await run.cancel()
 
     async def _keep_pace(self) -> None:
@@ -160,7 +162,6 @@ class Batch:
 
     def _end(self) -> None:
         self._ended = True
-        self._follower.let_go()
         self._run.end()
 
     def __aiter__(self) -> AsyncIterator[Outcome]:

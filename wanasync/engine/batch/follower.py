@@ -78,20 +78,21 @@ class Follower:
         )
 
     def let_go(self) -> None:
-        for task_id in self._live:
+        live, self._live = self._live, {}
+        for task_id in live:
             self._poller.unfollow(task_id, self._heard)
             self._run.teller.wait_ended(task_id)
 
     def _heard(self, news: TaskSnapshot | WanError) -> None:
         if isinstance(news, TaskError):
             self._run.teller.wait_ended(news.task_id, news)
-            for key, _ in self._live.pop(news.task_id):
+            for key, _ in self._live.pop(news.task_id, ()):
                 self._run.spawn(self._lost(key, news), key)
         elif isinstance(news, WanError):
             self._deaf(news)
         elif news.is_final:
             self._run.teller.wait_ended(news.id, news)
-            for key, _ in self._live.pop(news.id):
+            for key, _ in self._live.pop(news.id, ()):
                 self._run.spawn(self._finished(key, news), key)
 
     def _deaf(self, error: WanError) -> None:

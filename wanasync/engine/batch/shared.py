@@ -9,6 +9,7 @@ out on a claim, which one of them gets, and a step that another has taken alread
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -214,14 +215,13 @@ class SharedBatch:
         self._is_open = False
         run = self._run
         run.stopped = run.stopped or "left"
-        try:
-            await run.cancel()
-            await self._submitter.drain()
-            run.pace_log.take()
-        finally:
+        async with contextlib.AsyncExitStack() as leaving:
+            leaving.push_async_callback(run.journal.close)
+            leaving.callback(run.end)
+            leaving.callback(run.pace_log.take)
+            leaving.push_async_callback(self._submitter.drain)
             self._follower.let_go()
-            run.end()
-            await run.journal.close()
+            await run.cancel()
 
     async def work_off(self, first: int, last: int) -> Mapping[OutcomeState, int]:
         """Bring the items in the rows `first` to `last` to an end; how many came to which.
