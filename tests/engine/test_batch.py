@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -540,7 +541,7 @@ async def test_nothing_is_begun_by_news_that_come_while_a_batch_is_left(tmp_path
         await asyncio.sleep(37)
         yield "b"
 
-    options = {"durations": 30.0, "latency": 5.0, "clip_bytes": 1_000_000, "bandwidth": 50_000}
+    options: dict[str, Any] = {"durations": 30.0, "latency": 5.0, "clip_bytes": 1_000_000, "bandwidth": 50_000}
     async with emulated(**options) as (emu, wan):
         async with wan.batch(two_late(), tmp_path) as batch:
             await asyncio.sleep(37.5)

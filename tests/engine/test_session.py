@@ -201,6 +201,34 @@ async def test_a_lost_reply_is_replayed_where_the_user_says_so() -> None:
 
 
 @virtual_time
+async def test_a_lost_reply_is_told_as_such_where_its_replay_finds_nobody() -> None:
+    """That nobody is there now says nothing of the first submission, which was paid."""
+    async with Emulator(epoch=START, trouble=Trouble.script(submit=["lost_reply"])) as emu:
+        wan = await session_on(emu, on_unknown="replay").__aenter__()
+        submitting = asyncio.ensure_future(wan.submit("A cat"))
+        while not emu.ledger.entries:
+            await asyncio.sleep(0.001)
+    with pytest.raises(SubmissionUnknownError) as caught:
+        await submitting
+    assert caught.value.idempotency_key
+    await wan.close()
+
+
+@virtual_time
+async def test_a_lost_reply_is_told_as_such_where_the_session_is_closed_before_its_replay() -> None:
+    trouble = Trouble.script(submit=["lost_reply"])
+    async with Emulator(epoch=START, trouble=trouble) as emu:
+        async with session_on(emu, on_unknown="replay") as wan:
+            submitting = asyncio.ensure_future(wan.submit("A cat"))
+            while not emu.ledger.entries:
+                await asyncio.sleep(0.001)
+            await asyncio.sleep(0.001)
+        with pytest.raises(SubmissionUnknownError):
+            await submitting
+        assert len(emu.ledger.entries) == 1
+
+
+@virtual_time
 async def test_throttling_is_waited_out_for_all_at_once() -> None:
     heard: list[Event] = []
     async with emulated(limiter=FixedWindow(5, per=60), session={"on_event": heard.append}) as (emu, wan):

@@ -207,9 +207,27 @@ class WanSession:
 
     async def _submit(self, request: VideoRequest, key: str) -> Task:
         began = self._clock()
-        callback_url = None if self._desk is None else self._desk.url(key, began)
+        lost: list[Unknown] = []
+        cause: WanError | None = None
+        try:
+            snapshot = await self._sent(request, key, None if self._desk is None else self._desk.url(key, began), lost)
+            if snapshot is not None:
+                return self._handle(snapshot.id, snapshot, self._clock())
+        except WanError as error:
+            if not lost:
+                raise
+            cause = error
+        # Whatever came of sending it again says nothing of the first time, which may be paid.
+        if self._desk is not None:
+            self._desk.note_lost(key, request, began)
+        raise SubmissionUnknownError(lost[-1].reason, key, lost[-1].status, lost[-1].body) from cause
+
+    async def _sent(
+        self, request: VideoRequest, key: str, callback_url: str | None, lost: list[Unknown]
+    ) -> TaskSnapshot | None:
+        """The task that was made; None when it is not known whether one was. Replies without an answer go to `lost`."""
         waits = full_jitter(RETRY_BASE, RETRY_CAP)
-        unreached = lost = 0
+        unreached = 0
         while True:
             self._check()
             came = self._clock()
@@ -221,7 +239,7 @@ class WanSession:
             )
             match result:
                 case Accepted(snapshot=snapshot):
-                    return self._handle(snapshot.id, snapshot, self._clock())
+                    return snapshot
                 case Refused(error=error):
                     raise error
                 case Throttled():
@@ -231,11 +249,9 @@ class WanSession:
                     if unreached >= self.config.connect_attempts:
                         raise unreachable
                 case Unknown():
-                    lost += 1
-                    if self.config.on_unknown == "hold" or lost >= self.config.connect_attempts:
-                        if self._desk is not None:
-                            self._desk.note_lost(key, request, began)
-                        raise SubmissionUnknownError(result.reason, key, result.status, result.body)
+                    lost.append(result)
+                    if self.config.on_unknown == "hold" or len(lost) >= self.config.connect_attempts:
+                        return None
             await asyncio.sleep(next(waits))
 
     async def resolve(self, idempotency_key: str, *, timeout: float = CALLBACK_WAIT) -> Task:
