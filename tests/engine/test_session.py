@@ -27,7 +27,7 @@ from wanasync import (
     WanSession,
 )
 from wanasync.emulator import ConcurrentTasks, Emulator, FixedWindow, Trouble
-from wanasync.events import Event, SessionClosed, SubmissionAccepted, SubmissionRefused, TaskChanged
+from wanasync.events import Event, SessionClosed, SubmissionAccepted, SubmissionRefused, SubmissionUnknown, TaskChanged
 from wanasync.testing import START, now, virtual_time
 
 
@@ -203,11 +203,16 @@ async def test_a_lost_reply_is_replayed_where_the_user_says_so() -> None:
 @virtual_time
 async def test_a_lost_reply_is_told_as_such_where_its_replay_finds_nobody() -> None:
     """That nobody is there now says nothing of the first submission, which was paid."""
+    was_lost = asyncio.Event()
+
+    def hear(event: Event) -> None:
+        if isinstance(event, SubmissionUnknown):
+            was_lost.set()
+
     async with Emulator(epoch=START, trouble=Trouble.script(submit=["lost_reply"])) as emu:
-        wan = await session_on(emu, on_unknown="replay").__aenter__()
+        wan = await session_on(emu, on_unknown="replay", on_event=hear).__aenter__()
         submitting = asyncio.ensure_future(wan.submit("A cat"))
-        while not emu.ledger.entries:
-            await asyncio.sleep(0.001)
+        await was_lost.wait()
     with pytest.raises(SubmissionUnknownError) as caught:
         await submitting
     assert caught.value.idempotency_key
@@ -216,13 +221,17 @@ async def test_a_lost_reply_is_told_as_such_where_its_replay_finds_nobody() -> N
 
 @virtual_time
 async def test_a_lost_reply_is_told_as_such_where_the_session_is_closed_before_its_replay() -> None:
+    was_lost = asyncio.Event()
+
+    def hear(event: Event) -> None:
+        if isinstance(event, SubmissionUnknown):
+            was_lost.set()
+
     trouble = Trouble.script(submit=["lost_reply"])
     async with Emulator(epoch=START, trouble=trouble) as emu:
-        async with session_on(emu, on_unknown="replay") as wan:
+        async with session_on(emu, on_unknown="replay", on_event=hear) as wan:
             submitting = asyncio.ensure_future(wan.submit("A cat"))
-            while not emu.ledger.entries:
-                await asyncio.sleep(0.001)
-            await asyncio.sleep(0.001)
+            await was_lost.wait()
         with pytest.raises(SubmissionUnknownError):
             await submitting
         assert len(emu.ledger.entries) == 1

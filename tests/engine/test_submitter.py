@@ -120,3 +120,18 @@ async def test_a_task_that_could_not_be_written_down_is_told(
         await asyncio.wait([caller])
         await submission.submitter.drain()
     assert "wanasync fetch task-1" in caplog.text
+
+
+async def test_a_caller_cancelled_before_anything_was_sent_costs_nothing() -> None:
+    submission = Submission()
+    caller = asyncio.create_task(
+        submission.submitter.submit(await submission.gate.admit(), VideoRequest("A cat"), KEY, NoLog())
+    )
+    await asyncio.sleep(0)
+    caller.cancel()
+    await asyncio.wait([caller])
+    submission.wire.reply.set_result(TAKEN)
+    await submission.submitter.drain()
+    assert not submission.wire.sent.is_set()
+    assert submission.gate.statistics().in_flight == 0
+    assert submission.gate.statistics().accepted == 0

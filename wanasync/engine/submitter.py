@@ -140,6 +140,10 @@ class Submitter:
             answer.set_exception(error)
 
     async def _answer(self, answer: asyncio.Future[SubmitResult], submission: _Submission) -> SubmitResult:
+        if answer.cancelled():
+            # In the very turn in which it was to begin: nothing is written down yet, and nothing is to be sent.
+            self._gate.release(submission.ticket)
+            return NeverSent(APIConnectionError("it was cancelled before it was sent"))
         result = await self._step(submission)
         if not answer.done():
             answer.set_result(result)
