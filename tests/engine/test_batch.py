@@ -279,6 +279,28 @@ async def test_the_budget_is_asked_again_when_the_wait_at_the_gate_is_over(tmp_p
 
 
 @virtual_time
+async def test_what_is_sent_again_may_be_paid_twice_and_counts_twice_in_the_budget(tmp_path: Path) -> None:
+    trouble = Trouble.script(submit=["ok", "lost_reply"])
+    session = {"on_unknown": "resubmit"}
+    async with emulated(trouble=trouble, idempotency=False, session=session) as (emu, wan):
+        await outcomes(wan, CATS[:5], tmp_path, budget=20)
+        assert len(emu.ledger.entries) == 4
+
+
+@virtual_time
+async def test_a_lost_reply_is_not_sent_again_beyond_the_budget(tmp_path: Path) -> None:
+    trouble = Trouble.script(submit=["ok", "lost_reply"])
+    session = {"on_unknown": "resubmit"}
+    async with emulated(trouble=trouble, idempotency=False, session=session) as (emu, wan):
+        told = await outcomes(wan, CATS[:2], tmp_path, budget=10)
+        assert states(told) == {OutcomeState.SAVED: 1, OutcomeState.UNKNOWN: 1}
+        assert len(emu.ledger.entries) == 2
+        told = await outcomes(wan, CATS[:2], tmp_path, budget=10)
+        assert states(told) == {OutcomeState.SAVED: 1, OutcomeState.UNKNOWN: 1}
+        assert len(emu.ledger.entries) == 2
+
+
+@virtual_time
 async def test_the_limit_is_for_this_run(tmp_path: Path) -> None:
     async with emulated() as (emu, wan):
         for saved in (4, 8, 10):

@@ -77,12 +77,18 @@ class Dispatcher:
         self._not_found = 0
         self._waits = full_jitter(OUTAGE_BASE, OUTAGE_CAP)
 
+    @property
+    def _pays_anew(self) -> bool:
+        """Whether what is sent again may be paid beside what was lost: then either is held against the budget."""
+        return self._run.config.on_unknown == "resubmit"
+
     def __len__(self) -> int:
         return len(self._planned)
 
     def add(self, record: ItemRecord) -> None:
         again = record.state is ItemState.UNKNOWN
-        self._planned.append(Candidate(record, is_held=again, first_sent=record.submitted_at if again else None))
+        is_held = again and not self._pays_anew
+        self._planned.append(Candidate(record, is_held=is_held, first_sent=record.submitted_at if again else None))
         self._run.poke()
 
     def stop(self) -> None:
@@ -294,5 +300,6 @@ class Dispatcher:
         elif candidate.lost_replies >= run.config.connect_attempts:
             run.tell_of(candidate.record)
         else:
+            candidate.is_held = not self._pays_anew
             await run.pause(next(self._waits))
             self._back(candidate)
