@@ -282,9 +282,17 @@ async def test_the_budget_is_asked_again_when_the_wait_at_the_gate_is_over(tmp_p
 async def test_what_is_sent_again_may_be_paid_twice_and_counts_twice_in_the_budget(tmp_path: Path) -> None:
     trouble = Trouble.script(submit=["ok", "lost_reply"])
     session = {"on_unknown": "resubmit"}
+
+    async def third_one_later() -> AsyncIterator[str]:
+        yield "a"
+        yield "b"
+        await asyncio.sleep(100)
+        yield "c"
+
     async with emulated(trouble=trouble, idempotency=False, session=session) as (emu, wan):
-        await outcomes(wan, CATS[:5], tmp_path, budget=20)
-        assert len(emu.ledger.entries) == 4
+        told = await outcomes(wan, third_one_later(), tmp_path, budget=15)
+        assert states(told) == {OutcomeState.SAVED: 2, OutcomeState.NOT_STARTED: 1}
+        assert len(emu.ledger.entries) == 3
 
 
 @virtual_time
