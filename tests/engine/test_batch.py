@@ -637,6 +637,16 @@ async def provider_of_one_task() -> AsyncIterator[str]:
 
 
 @virtual_time
+async def test_a_budget_that_cannot_be_kept_sends_nothing_in_later_runs_either(tmp_path: Path) -> None:
+    """The provider does not say what it reserves, which the first reply shows."""
+    async with provider_of_one_task() as url, WanSession("a-key", url, clock=now) as wan:
+        for _ in range(3):
+            told = await outcomes(wan, CATS[:3], tmp_path, budget=10)
+            assert states(told) == {OutcomeState.FAILED: 1, OutcomeState.NOT_STARTED: 2}
+        assert states(await outcomes(wan, CATS[:3], tmp_path)) == {OutcomeState.FAILED: 3}
+
+
+@virtual_time
 async def test_items_that_were_given_the_same_task_all_end(tmp_path: Path) -> None:
     async with provider_of_one_task() as url, WanSession("a-key", url, clock=now) as wan:
         async with asyncio.timeout(3600):

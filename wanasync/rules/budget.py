@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 PRICES = "prices"
 """Under which name a journal keeps what was learned."""
+BLIND = "blind"
+"""Under which name a journal keeps that a price was not told."""
 
 Kind = tuple[str, str | None, int | None]
 

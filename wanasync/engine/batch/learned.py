@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from wanasync.engine.batch.run import Run
 from wanasync.engine.gate import AnyGate
-from wanasync.rules.budget import PRICES
+from wanasync.rules.budget import BLIND, PRICES
 from wanasync.rules.pacing import PaceRecord
 
 __all__ = ["Learned"]
@@ -21,18 +21,21 @@ class Learned:
         self._kept: dict[str, str] = {}
 
     async def recall(self) -> None:
-        for name in (PACE, PRICES):
+        for name in (PACE, PRICES, BLIND):
             self._kept[name] = await self._run.journal.get_meta(name) or ""
         pace = PaceRecord.from_json(self._kept[PACE])
         if pace is not None:
             self._gate.teach(pace)
         self._run.budget.recall_prices(self._kept[PRICES])
+        self._run.budget.blind = bool(self._kept[BLIND])
 
     async def keep_pace(self) -> None:
         await self._keep(PACE, self._gate.learned().to_json())
 
     async def keep_prices(self) -> None:
-        await self._keep(PRICES, self._run.budget.prices_json())
+        budget = self._run.budget
+        await self._keep(PRICES, budget.prices_json())
+        await self._keep(BLIND, "yes" if budget.blind else "")
 
     async def _keep(self, name: str, text: str) -> None:
         if self._kept.get(name) != text:
