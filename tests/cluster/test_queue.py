@@ -160,6 +160,28 @@ async def test_one_that_waits_hears_of_new_chunks(cluster: str) -> None:
             await heard
 
 
+async def test_taking_a_chunk_looks_at_the_first_ones_though_the_server_has_no_statistics_yet(cluster: str) -> None:
+    """A list was handed in a moment ago: what the server takes for few jobs it would sort, all of them for each taker."""
+    await look(cluster, "ALTER TABLE wanasync_queue.procrastinate_jobs SET (autovacuum_enabled = off)")
+    async with ProcrastinateQueue(cluster) as queue:
+        await queue.put(chunks(2000))
+    before = await looks_settled(cluster)
+    async with ProcrastinateQueue(cluster) as queue:
+        for _ in range(3):
+            assert await queue.take(LANES) is not None
+    assert 3 <= await looks_settled(cluster, before) - before < 1000
+
+
+async def looks_settled(dsn: str, before: int = 0) -> int:
+    """How often the jobs were looked at; connections tell it when they end."""
+    asked = "SELECT coalesce(sum(idx_scan + seq_scan), 0) FROM pg_stat_user_tables WHERE relname = 'procrastinate_jobs'"
+    async with asyncio.timeout(20):
+        while (looks := int(str((await look(dsn, asked))[0][0]))) <= before:
+            await asyncio.sleep(0.05)
+        await asyncio.sleep(0.2)
+        return max(looks, int(str((await look(dsn, asked))[0][0])))
+
+
 async def test_setting_up_again_changes_nothing_and_a_role_may_do_what_workers_do(
     postgres_server: Server, database: str
 ) -> None:
