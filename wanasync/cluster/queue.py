@@ -250,7 +250,8 @@ class ProcrastinateQueue:
                 async with asyncio.timeout(ANSWER_WITHIN):
                     return await attempt()
             except (exceptions.ConnectorException, psycopg.Error, TimeoutError, OSError) as error:
-                reason = error.__cause__ or error
+                # A timeout's own cause is that the attempt was cancelled, which says nothing of the database.
+                reason = error if isinstance(error, TimeoutError) else error.__cause__ or error
                 if isinstance(reason, psycopg.errors.RaiseException):
                     return None  # "Job was not found": what was repeated had been done
                 if isinstance(reason, psycopg.errors.ForeignKeyViolation):

@@ -56,8 +56,8 @@ _NETWORK = {
 # The server notices as soon that we are: what our connection has locked is others' then.
 _NOTICE = ("-c tcp_keepalives_idle=5", "-c tcp_keepalives_interval=2", "-c tcp_keepalives_count=3")
 
-# A table that was filled a moment ago has no statistics: the engine would look at all jobs and sort them for each that is
-# taken, which an index has in order.
+# A table that was filled a moment ago has no statistics: for each job that is taken, the server would look at all of
+# them and sort them, which an index has in order.
 _BY_INDEX = ("-c enable_sort=off",)
 
 
