@@ -85,12 +85,18 @@ def work_together(dsn: str, workers: int) -> list[tuple[float, int]]:
     """When how many items were done, in the order of time."""
     command = [sys.executable, "-m", "benchmarks.cluster", "--work"]
     environ = os.environ | {"WAN_DATABASE_URL": dsn}
-    # Into a file: a pipe that nobody reads yet is full after a few thousand lines, and stops its worker.
-    with tempfile.TemporaryFile("w+") as told:
-        processes = [subprocess.Popen(command, stdout=told, env=environ) for _ in range(workers)]
+    with tempfile.TemporaryDirectory() as folder:
+        told = [Path(folder, str(number)) for number in range(workers)]
+        processes = [start(command, environ, path) for path in told]
         assert [process.wait() for process in processes] == [0] * workers
-        told.seek(0)
-        return sorted((float(at), int(items)) for at, items in map(str.split, told))
+        lines = (line.split() for path in told for line in path.read_text().splitlines())
+        return sorted((float(at), int(items)) for at, items in lines)
+
+
+def start(command: list[str], environ: dict[str, str], told: Path) -> subprocess.Popen[bytes]:
+    # Into a file: a pipe that nobody reads yet is full after a few thousand lines, and stops its worker.
+    with told.open("wb") as file:
+        return subprocess.Popen(command, stdout=file, env=environ)
 
 
 def rate(done: Sequence[tuple[float, int]]) -> float:
